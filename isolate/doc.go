@@ -1,0 +1,43 @@
+// Package isolate runs a program in a sandbox of Linux namespaces.
+//
+// It has two halves. NewPlan is pure: it turns a policy, a job and what the
+// machine offers into a Plan, which is data and can be printed, compared and
+// tested anywhere. Start carries a plan out. What a plan promises is either
+// enforced or an error that names the step; nothing is skipped.
+//
+// # The processes
+//
+//	supervisor   the caller of Start, in the host's namespaces
+//	 └─ keeper   user namespace A, network namespace N (owned by A)
+//	     └─ init user namespace B inside A; mount, pid, ipc, uts, cgroup, time;
+//	         │   a root of its own; PID 1; reaps
+//	         └─ the program: no capabilities, no_new_privs
+//
+// Two user namespaces, because a network namespace belongs to the user
+// namespace it was made in: nothing in B, not even its root, can change the
+// links or rules of N, which A owns (user_namespaces(7), "Interaction of user
+// namespaces and other types of namespaces").
+//
+// All three are the same executable, told apart by argv[0]; Main must be the
+// first call of the program's main function. The plan reaches keeper and init
+// in a sealed memfd, everything after that over a socket pair:
+//
+//	supervisor                          keeper            init
+//	    │── memfd: Plan ──────────────────▶│── the same ─────▶│
+//	    │                                  │ lo up, clone     │
+//	    │── mounts (root only): descriptors ────────────────▶ │ set-up steps
+//	    │◀─────────────────────────────── ready | error(step) │ drops all
+//	    │── spawn(id, argv, env, dir) + descriptors ────────▶ │ fork, exec
+//	    │◀──────────── started(id, pid) + terminal | error ── │
+//	    │── signal(id, n) ──────────────────────────────────▶ │
+//	    │◀──────────────────────────────────── exit(id, code) │
+//
+// When the socket closes, the supervisor is gone: init ends, and the kernel
+// kills whatever is left in its pid namespace (pid_namespaces(7)).
+//
+// # What it never does
+//
+// It never binds a socket of the host, never follows a link that the program
+// could have left, never gives the program a descriptor beyond those asked
+// for, and never runs set-up code after the program has started.
+package isolate

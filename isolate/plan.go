@@ -1,0 +1,308 @@
+package isolate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Policy is what the sandbox allows. The zero value is not valid: Net must be
+// said.
+type Policy struct {
+	// Net is the way out: "none" leaves a loopback device and nothing else.
+	Net string `json:"net"`
+}
+
+// Job is what a sandbox is made for. Paths of the host are absolute and real
+// (no symbolic link in them); paths inside are absolute and clean.
+type Job struct {
+	// Dir is the working directory of programs, inside.
+	Dir string
+	// Home is a folder of the host that becomes HOME, writable; empty means a
+	// tmpfs that ends with the sandbox.
+	Home string
+	// Binds are the folders of the host that the job needs besides the tools.
+	Binds []Bind
+	// UID and GID are what the program sees as its own.
+	UID, GID int
+	// HostUID and HostGID are what the kernel of the host sees. Only root may
+	// choose them; for everybody else they are the caller's own.
+	HostUID, HostGID int
+	// User is the name in /etc/passwd.
+	User string
+	// Shell is the login shell in /etc/passwd, default /bin/sh.
+	Shell string
+}
+
+// Bind makes a folder or file of the host visible inside.
+type Bind struct {
+	Source, Target string
+	Writable       bool
+	// MapOwner shows what belongs to the caller (root) as the program's own,
+	// where the file system can (idmapped mounts, kernel 5.12). Without it
+	// a store that only root may read stays closed to the program.
+	MapOwner bool
+	// Empty covers Target by an empty read-only file; Source is ignored.
+	Empty bool
+}
+
+// Home inside. It stands apart from every path that a repository may have, so
+// that nothing that is left in HOME can sit on the way to the tree.
+const Home = "/rcc/home"
+
+// Hostname inside; it says nothing about the machine.
+const Hostname = "rcc"
+
+// StepType names what one step of the file system's set-up does.
+type StepType string
+
+const (
+	StepBind    StepType = "bind"    // a part of the host
+	StepTmpfs   StepType = "tmpfs"   // memory, ends with the sandbox
+	StepProc    StepType = "proc"    // the processes of this sandbox
+	StepDevpts  StepType = "devpts"  // its terminals
+	StepMqueue  StepType = "mqueue"  // its message queues
+	StepFile    StepType = "file"    // a small file with the given content
+	StepDir     StepType = "dir"     // an empty folder
+	StepSymlink StepType = "symlink" // Content is where it leads
+	StepSeal    StepType = "seal"    // Target, mounted before, becomes read-only
+	StepMask    StepType = "mask"    // Target, if it exists, is covered: empty, read-only
+)
+
+// Step is one entry of the root that init builds, in order.
+type Step struct {
+	Type   StepType `json:"type"`
+	Source string   `json:"source,omitempty"`
+	Target string   `json:"target"`
+	// Content of a file, or where a symlink leads.
+	Content  string `json:"content,omitempty"`
+	Mode     uint32 `json:"mode,omitempty"`
+	Writable bool   `json:"writable,omitempty"`
+	NoExec   bool   `json:"noexec,omitempty"`
+	// Device leaves device nodes usable: for the few nodes of /dev.
+	Device   bool `json:"device,omitempty"`
+	MapOwner bool `json:"mapOwner,omitempty"`
+}
+
+// Plan is everything that keeper and init do. It is data: no descriptor, no
+// function, nothing of the machine but what NewPlan was given.
+type Plan struct {
+	Version  int    `json:"version"`
+	Hostname string `json:"hostname"`
+	Net      string `json:"net"`
+	Dir      string `json:"dir"`
+	UID      int    `json:"uid"`
+	GID      int    `json:"gid"`
+	HostUID  int    `json:"hostUID"`
+	HostGID  int    `json:"hostGID"`
+	// Privileged says that the supervisor is root: it clones the mounts (the
+	// program's host uid could not reach them) and drops the groups.
+	Privileged bool   `json:"privileged,omitempty"`
+	Steps      []Step `json:"steps"`
+	// UserNamespaces is how many user namespaces the program may make.
+	UserNamespaces int `json:"userNamespaces"`
+	// Env is where every program's environment starts.
+	Env []string `json:"env"`
+}
+
+const planVersion = 1
+
+// maxPlan bounds an encoded plan; a store closure of ten thousand paths fits.
+const maxPlan = 16 << 20
+
+// reserved are the paths that the sandbox itself stands on: a tree there
+// would cover them.
+var reserved = []string{"/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/tmp", "/var", "/var/tmp", "/run", "/home", "/root", "/opt"}
+
+// reservedTrees are those where nothing beneath can be a tree either.
+var reservedTrees = []string{"/proc", "/sys", "/dev", "/rcc"}
+
+// CheckTarget tells whether the sandbox can show a tree at this path.
+func CheckTarget(target string) error {
+	if !path.IsAbs(target) || path.Clean(target) != target || strings.ContainsRune(target, 0) {
+		return fmt.Errorf("cannot put the tree at %q: the path must be absolute and clean", target)
+	}
+	for _, r := range reservedTrees {
+		if target == r || strings.HasPrefix(target, r+"/") {
+			return fmt.Errorf("cannot put the tree at %s: the sandbox needs %s for itself; move the repository", target, r)
+		}
+	}
+	if slices.Contains(reserved, target) {
+		return fmt.Errorf("cannot put the tree at %s: the sandbox needs that path for itself; move the repository", target)
+	}
+	return nil
+}
+
+// NewPlan decides everything that a sandbox consists of. It reads nothing but
+// its arguments.
+func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
+	if policy.Net != "none" {
+		return nil, fmt.Errorf("cannot set up the network %q: known is none", policy.Net)
+	}
+	if job.HostUID == 0 || job.HostGID == 0 {
+		return nil, errors.New("cannot run a program as the host's root: give it a user id of its own")
+	}
+	if err := CheckTarget(job.Dir); err != nil && job.Dir != "/" {
+		return nil, err
+	}
+	p := &Plan{
+		Version: planVersion, Hostname: Hostname, Net: policy.Net, Dir: job.Dir,
+		UID: job.UID, GID: job.GID, HostUID: job.HostUID, HostGID: job.HostGID,
+		Privileged: host.Root,
+	}
+	p.tools(host)
+	p.system()
+	p.etc(host, job)
+	p.home(job)
+	for _, b := range job.Binds {
+		if b.Empty {
+			p.add(Step{Type: StepMask, Target: b.Target})
+			continue
+		}
+		p.add(Step{Type: StepBind, Source: b.Source, Target: b.Target, Writable: b.Writable, MapOwner: b.MapOwner && host.Root})
+	}
+	p.add(Step{Type: StepSeal, Target: "/dev"}, Step{Type: StepSeal, Target: "/"})
+	p.Env = []string{"HOME=" + Home, "USER=" + job.User, "LOGNAME=" + job.User, "PATH=" + searchPath(host), "SHELL=" + shellOr(job.Shell)}
+	return p, nil
+}
+
+func (p *Plan) add(s ...Step) { p.Steps = append(p.Steps, s...) }
+
+// tools shows the host's programs: /usr and its kin, read-only.
+func (p *Plan) tools(host Host) {
+	for _, k := range host.Kin {
+		if k.Link != "" {
+			p.add(Step{Type: StepSymlink, Target: k.Path, Content: k.Link})
+		} else {
+			p.add(Step{Type: StepBind, Source: k.Path, Target: k.Path})
+		}
+	}
+}
+
+// system makes what every Unix program takes for granted.
+func (p *Plan) system() {
+	p.add(
+		Step{Type: StepTmpfs, Target: "/tmp", Mode: 0o1777, Writable: true},
+		Step{Type: StepDir, Target: "/var", Mode: 0o755},
+		Step{Type: StepTmpfs, Target: "/var/tmp", Mode: 0o1777, Writable: true},
+		Step{Type: StepTmpfs, Target: "/run", Mode: 0o755, Writable: true, NoExec: true},
+		Step{Type: StepSymlink, Target: "/var/run", Content: "/run"},
+		Step{Type: StepProc, Target: "/proc"},
+	)
+	for _, m := range procMasks {
+		p.add(Step{Type: StepMask, Target: m})
+	}
+	for _, m := range procReadOnly {
+		p.add(Step{Type: StepSeal, Target: m})
+	}
+	p.add(Step{Type: StepTmpfs, Target: "/dev", Mode: 0o755, Writable: true, NoExec: true})
+	for _, n := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		p.add(Step{Type: StepBind, Source: "/dev/" + n, Target: "/dev/" + n, Writable: true, NoExec: true, Device: true})
+	}
+	p.add(
+		Step{Type: StepDevpts, Target: "/dev/pts"},
+		Step{Type: StepSymlink, Target: "/dev/ptmx", Content: "pts/ptmx"},
+		Step{Type: StepTmpfs, Target: "/dev/shm", Mode: 0o1777, Writable: true, NoExec: true},
+		Step{Type: StepMqueue, Target: "/dev/mqueue"},
+		Step{Type: StepSymlink, Target: "/dev/fd", Content: "/proc/self/fd"},
+		Step{Type: StepSymlink, Target: "/dev/stdin", Content: "/proc/self/fd/0"},
+		Step{Type: StepSymlink, Target: "/dev/stdout", Content: "/proc/self/fd/1"},
+		Step{Type: StepSymlink, Target: "/dev/stderr", Content: "/proc/self/fd/2"},
+	)
+}
+
+// etc gives the few files that programs need: those of the host that tell
+// nothing about it or its users, and our own where they would.
+func (p *Plan) etc(host Host, job Job) {
+	p.add(Step{Type: StepDir, Target: "/etc", Mode: 0o755})
+	for _, e := range host.Etc {
+		if e.Link != "" {
+			p.add(Step{Type: StepSymlink, Target: e.Path, Content: e.Link})
+		} else {
+			p.add(Step{Type: StepBind, Source: e.Path, Target: e.Path, NoExec: true})
+		}
+	}
+	file := func(name, content string) {
+		p.add(Step{Type: StepFile, Target: "/etc/" + name, Content: content, Mode: 0o444})
+	}
+	user := job.User
+	file("passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n", user, job.UID, job.GID, Home, shellOr(job.Shell)))
+	file("group", fmt.Sprintf("%s:x:%d:\nnogroup:x:65534:\n", user, job.GID))
+	file("hosts", "127.0.0.1 localhost "+Hostname+"\n::1 localhost ip6-localhost ip6-loopback\n")
+	file("hostname", Hostname+"\n")
+	file("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n")
+	file("resolv.conf", "# no network\n")
+	file("machine-id", strings.Repeat("0", 32)+"\n")
+}
+
+func (p *Plan) home(job Job) {
+	if job.Home == "" {
+		p.add(Step{Type: StepTmpfs, Target: Home, Mode: 0o700, Writable: true})
+		return
+	}
+	p.add(Step{Type: StepBind, Source: job.Home, Target: Home, Writable: true})
+}
+
+func shellOr(s string) string {
+	if s == "" {
+		return "/bin/sh"
+	}
+	return s
+}
+
+// searchPath keeps the folders of the caller's PATH that exist inside, in
+// their order, and adds the usual ones.
+func searchPath(host Host) string {
+	var out []string
+	keep := func(d string) {
+		if !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	for _, d := range strings.Split(host.Path, ":") {
+		if path.IsAbs(d) && path.Clean(d) == d && host.shows(d) {
+			keep(d)
+		}
+	}
+	for _, d := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+		keep(d)
+	}
+	return strings.Join(out, ":")
+}
+
+// DecodePlan reads a plan as Start wrote it. It refuses unknown versions,
+// fields and step types, so that a stage of another build never half-obeys.
+func DecodePlan(b []byte) (*Plan, error) {
+	if len(b) > maxPlan {
+		return nil, errors.New("plan is too large")
+	}
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.DisallowUnknownFields()
+	var p Plan
+	if err := d.Decode(&p); err != nil {
+		return nil, fmt.Errorf("decode plan: %w", err)
+	}
+	if d.More() {
+		return nil, errors.New("decode plan: something follows it")
+	}
+	if p.Version != planVersion {
+		return nil, fmt.Errorf("plan version %d, want %d", p.Version, planVersion)
+	}
+	if p.HostUID <= 0 || p.HostGID <= 0 || p.UID < 0 || p.GID < 0 {
+		return nil, errors.New("plan has a user id that is not allowed")
+	}
+	for _, s := range p.Steps {
+		if !slices.Contains(stepTypes, s.Type) {
+			return nil, fmt.Errorf("plan has an unknown step %q", s.Type)
+		}
+		if !path.IsAbs(s.Target) || path.Clean(s.Target) != s.Target || strings.ContainsRune(s.Target, 0) {
+			return nil, fmt.Errorf("plan has a target that is not absolute and clean: %q", s.Target)
+		}
+	}
+	return &p, nil
+}
+
+var stepTypes = []StepType{StepBind, StepTmpfs, StepProc, StepDevpts, StepMqueue, StepFile, StepDir, StepSymlink, StepSeal, StepMask}

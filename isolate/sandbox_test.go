@@ -1,0 +1,634 @@
+package isolate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	Main()
+	// AllThreadsSyscall does not work in a program that has cgo, as this one
+	// has under the race detector: the stages then are a program without.
+	dir, err := os.MkdirTemp("/var/tmp", "rcc-isolate-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Chmod(dir, 0o755)
+	stage := os.Getenv("RCC_TEST_STAGE")
+	if stage == "" {
+		stage = filepath.Join(dir, "stage")
+		build := exec.Command("go", "build", "-o", stage, "./testdata/stage")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build the stage: %v\n%s", err, out)
+			os.Exit(1)
+		}
+	}
+	stagePath = stage
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// ordinaryUID is nobody's: the tests run a second time under it.
+const ordinaryUID = 54321
+
+// TestAsOrdinaryUser runs every other test of this package as a user without
+// any privilege.
+func TestAsOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("runs the tests again as an ordinary user; this is one")
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "rcc-isolate-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(dir, "isolate.test")
+	if err := os.WriteFile(bin, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(bin, "-test.v", "-test.skip=Golden")
+	c.Dir = dir
+	c.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "RCC_TEST_STAGE=" + stagePath}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUID, Gid: ordinaryUID}}
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("as an ordinary user: %v\n%s", err, out)
+	}
+	if n := bytes.Count(out, []byte("--- PASS")); n < 15 {
+		t.Errorf("only %d tests passed as an ordinary user:\n%s", n, out)
+	}
+}
+
+// world is a sandbox with a writable tree at /work/proj.
+type world struct {
+	*Sandbox
+	tree string
+}
+
+func newWorld(t *testing.T, edit func(*Job)) *world {
+	t.Helper()
+	tree := t.TempDir()
+	job := Job{Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent",
+		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}}}
+	if os.Getuid() == 0 {
+		job.HostUID, job.HostGID = 1879048200, 1879048200
+		if err := os.Chown(tree, job.HostUID, job.HostGID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if edit != nil {
+		edit(&job)
+	}
+	p, err := NewPlan(Policy{Net: "none"}, job, LookHost(os.Environ()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sb, err := Start(context.Background(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{sb, tree}
+	t.Cleanup(func() {
+		select {
+		case <-sb.gone:
+		default:
+			sb.Close()
+		}
+	})
+	return w
+}
+
+// sh runs a script inside and gives what it printed and its status.
+func (w *world) sh(t *testing.T, script string) (string, int) {
+	t.Helper()
+	r, wr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	p, err := w.Spawn(Program{Args: []string{"sh", "-c", script}, Files: []*os.File{null, wr, wr}})
+	wr.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 1)
+	go func() { b, _ := io.ReadAll(r); got <- string(b) }()
+	status, err := p.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case s := <-got:
+		return strings.TrimSpace(s), status
+	case <-time.After(10 * time.Second):
+		t.Fatal("output does not end")
+		return "", 0
+	}
+}
+
+// want runs a script and compares all that it printed.
+func (w *world) want(t *testing.T, script, want string) {
+	t.Helper()
+	if got, _ := w.sh(t, script); got != want {
+		t.Errorf("%s\ngot  %q\nwant %q", script, got, want)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	w := newWorld(t, nil)
+	w.want(t, "id -u; id -g; id -un; hostname; pwd; echo $HOME; cat /etc/machine-id", "1000\n1000\nagent\nrcc\n/work/proj\n/rcc/home\n"+strings.Repeat("0", 32))
+	w.want(t, "touch made && stat -c %u made", "1000")
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(w.tree, "made"), &st); err != nil {
+		t.Fatal(err)
+	}
+	if int(st.Uid) != w.plan.HostUID || st.Uid == 0 {
+		t.Errorf("a file of the program belongs to %d on the host, want %d", st.Uid, w.plan.HostUID)
+	}
+}
+
+func TestNoPrivileges(t *testing.T) {
+	w := newWorld(t, nil)
+	zero := strings.Repeat("0", 16)
+	for _, pid := range []string{"self", "1"} {
+		w.want(t, "grep -E '^(Cap...|NoNewPrivs):' /proc/"+pid+"/status | tr -d '\\t' | tr '\\n' ' '",
+			fmt.Sprintf("CapInh:%s CapPrm:%s CapEff:%s CapBnd:%s CapAmb:%s NoNewPrivs:1", zero, zero, zero, zero, zero))
+	}
+	if os.Getuid() == 0 {
+		w.want(t, "grep Groups: /proc/self/status | tr -d '\\t '", "Groups:")
+	}
+	for _, script := range []string{"unshare -U true", "unshare -Ur true", "mount -t tmpfs x /tmp", "chroot / true", "unshare -m true"} {
+		if out, status := w.sh(t, script); status == 0 {
+			t.Errorf("%s worked: %s", script, out)
+		}
+	}
+	// Control: the same works for this user outside, so that it is the
+	// sandbox that refuses.
+	if out, err := exec.Command("unshare", "-Ur", "true").CombinedOutput(); err != nil {
+		t.Errorf("no control: unshare does not work here either: %v %s", err, out)
+	}
+}
+
+func TestOwnNamespaces(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, ns := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
+		host, err := os.Readlink("/proc/self/ns/" + ns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in, _ := w.sh(t, "readlink /proc/self/ns/"+ns); in == host || !strings.HasPrefix(in, ns+":[") {
+			t.Errorf("%s is %s inside, %s outside", ns, in, host)
+		}
+	}
+	// The network namespace belongs to the outer user namespace, which not
+	// even a root of the inner one could change (NS_GET_USERNS, ioctl_nsfs(2)).
+	init := children(t, w.keeper.Process.Pid)
+	if len(init) != 1 {
+		t.Fatalf("keeper has children %v, want init alone", init)
+	}
+	if a, b := namespaceOwner(t, init[0], "net"), namespaceID(t, w.keeper.Process.Pid, "user"); a != b {
+		t.Errorf("the network belongs to user namespace %d, want the keeper's %d", a, b)
+	}
+	if a, b := namespaceOwner(t, init[0], "mnt"), namespaceID(t, init[0], "user"); a != b {
+		t.Errorf("the mounts belong to user namespace %d, want init's %d", a, b)
+	}
+}
+
+func children(t *testing.T, pid int) (pids []int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f := range strings.FieldsSeq(string(b)) {
+		n, _ := strconv.Atoi(f)
+		pids = append(pids, n)
+	}
+	return pids
+}
+
+func namespaceID(t *testing.T, pid int, ns string) uint64 {
+	t.Helper()
+	out := strings.Trim(readlink(t, fmt.Sprintf("/proc/%d/ns/%s", pid, ns)), ns+":[]")
+	id, err := strconv.ParseUint(out, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func readlink(t *testing.T, path string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root may look into processes that hide themselves")
+	}
+	s, err := os.Readlink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func namespaceOwner(t *testing.T, pid int, ns string) uint64 {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root may look into processes that hide themselves")
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.NS_GET_USERNS, 0)
+	if e != 0 {
+		t.Fatal(e)
+	}
+	defer unix.Close(int(fd))
+	var st unix.Stat_t
+	if err := unix.Fstat(int(fd), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
+}
+
+func TestFilesOfTheHost(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("nonce"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, nil)
+	for _, p := range []string{secret, "/etc/shadow", "/etc/ssh", "/etc/gitconfig", "/root", "/home", "/sys", "/boot", "/run/systemd", "/var/lib", "/var/run/docker.sock", "/dev/kvm", "/dev/vda", "/dev/fuse", "/dev/mem", "/opt", "/mnt", "/srv"} {
+		if out, status := w.sh(t, "ls -d "+p); status == 0 {
+			t.Errorf("%s is visible: %s", p, out)
+		}
+	}
+	if err := exec.Command("cat", secret).Run(); err != nil {
+		t.Errorf("no control: %v", err)
+	}
+	w.want(t, "ls -A /", "bin\ndev\netc\n"+insideLib()+"proc\nrcc\nrun\nsbin\ntmp\nusr\nvar\nwork")
+	for _, p := range []string{"/x", "/usr/x", "/etc/x", "/dev/x", "/proc/sys/kernel/hostname", "/work/x", "/rcc/x", "/var/x"} {
+		if out, status := w.sh(t, "echo y > "+p); status == 0 {
+			t.Errorf("%s is writable: %s", p, out)
+		}
+	}
+	for _, p := range []string{"/tmp/x", "/var/tmp/x", "/run/x", "/dev/shm/x", "/work/proj/x", "$HOME/x", "/dev/null"} {
+		if out, status := w.sh(t, "echo y > "+p); status != 0 {
+			t.Errorf("%s is not writable: %s", p, out)
+		}
+	}
+	for _, p := range []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger"} {
+		if out, _ := w.sh(t, "cat "+p+" 2>/dev/null | wc -c"); out != "0" {
+			t.Errorf("%s shows %s bytes", p, out)
+		}
+	}
+}
+
+func insideLib() string {
+	out := ""
+	for _, l := range []string{"lib", "lib32", "lib64", "libx32"} {
+		if _, err := os.Lstat("/" + l); err == nil {
+			out += l + "\n"
+		}
+	}
+	return out
+}
+
+func TestNothingInherited(t *testing.T) {
+	r, wr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer wr.Close()
+	// A descriptor that was left open without FD_CLOEXEC, as shells do.
+	leak, err := unix.Dup(int(r.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(leak)
+	t.Setenv("SECRET_TOKEN", "nonce")
+	w := newWorld(t, nil)
+	w.want(t, "ls /proc/self/fd | tr '\\n' ' '", "0 1 2 3") // 3 is the folder that ls reads
+	w.want(t, "env | grep -v ^PATH= | sort | tr '\\n' ' '", "HOME=/rcc/home LOGNAME=agent PWD=/work/proj SHELL=/bin/sh USER=agent")
+	w.want(t, "ulimit -Hc", "0") // in blocks: 1 byte, which stops handlers too
+}
+
+func TestNetworkNone(t *testing.T) {
+	w := newWorld(t, nil)
+	w.want(t, "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '", "lo")
+	w.want(t, "cat /proc/net/route | wc -l", "1")
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("python3 is not installed")
+	}
+	w.want(t, `python3 -c '
+import socket
+s=socket.create_server(("127.0.0.1",0)); c=socket.create_connection(s.getsockname()); print("loopback")
+for a in ("192.0.2.1","10.0.0.1","8.8.8.8"):
+    try: socket.create_connection((a,80),2); print("reached",a)
+    except OSError as e: print(e.errno)'`, "loopback\n101\n101\n101")
+}
+
+func TestInitCannotBeHarmed(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, sig := range []string{"TERM", "INT", "HUP", "QUIT", "USR1", "PIPE", "SEGV", "STOP", "KILL"} {
+		w.sh(t, "kill -"+sig+" 1")
+	}
+	w.want(t, "echo alive", "alive")
+	for _, p := range []string{"/proc/1/mem", "/proc/1/exe", "/proc/1/environ", "/proc/1/fd", "/proc/1/root"} {
+		if out, status := w.sh(t, "test -r "+p+" && ls "+p+" && cat "+p); status == 0 {
+			t.Errorf("%s is open: %.80s", p, out)
+		}
+	}
+	w.want(t, "test -r /proc/self/environ && echo control", "control")
+}
+
+// marked gives the processes of the host that have text in their command line.
+func marked(t *testing.T, text string) (pids []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if b, err := os.ReadFile(f); err == nil && bytes.Contains(b, []byte(text)) {
+			pids = append(pids, filepath.Base(filepath.Dir(f)))
+		}
+	}
+	return pids
+}
+
+func TestNobodySurvives(t *testing.T) {
+	for name, script := range map[string]string{
+		"setsid":           "setsid sleep %s & exit 0",
+		"double fork":      "(sh -c 'sleep %s & exit') & wait; exit 0",
+		"ignores":          "trap '' TERM HUP INT; (trap '' TERM HUP INT; sleep %s) & exit 0",
+		"stopped":          "sleep %s & kill -STOP $!; exit 0",
+		"kill -9 -1":       "setsid sleep %s & sleep 0.1; kill -9 -1",
+		"orphan of orphan": "(setsid sh -c '(setsid sleep %s &) & exit' &) ; exit 0",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			mark := fmt.Sprintf("9%d", time.Now().UnixNano()%1e9)
+			start := time.Now()
+			w.spawnOnly(t, fmt.Sprintf(script, mark))
+			if name != "kill -9 -1" && len(marked(t, mark)) == 0 {
+				t.Fatal("no control: nothing was left behind while the sandbox stood")
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if left := marked(t, mark); len(left) > 0 {
+				t.Errorf("processes %v are left", left)
+			}
+			if d := time.Since(start); d > 5*time.Second {
+				t.Errorf("it took %s", d)
+			}
+		})
+	}
+}
+
+// spawnOnly runs a script whose children may hold its output.
+func (w *world) spawnOnly(t *testing.T, script string) {
+	t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	p, err := w.Spawn(Program{Args: []string{"sh", "-c", script}, Files: []*os.File{null, null, null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // for what it left in the background to start
+}
+
+// TestSupervisorKilled shows that nothing outlives the process that called
+// Start, however it ends.
+func TestSupervisorKilled(t *testing.T) {
+	mark := fmt.Sprintf("8%d", time.Now().UnixNano()%1e9)
+	c := exec.Command("/proc/self/exe", "-test.run=TestHelperSupervisor", "-test.v")
+	c.Env = append(os.Environ(), "RCC_TEST_MARK="+mark, "RCC_TEST_STAGE="+stagePath)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var seen strings.Builder
+	buf := make([]byte, 4096)
+	for !strings.Contains(seen.String(), "standing") {
+		n, err := out.Read(buf)
+		seen.Write(buf[:n])
+		if err != nil {
+			t.Fatalf("the helper ended: %s", seen.String())
+		}
+	}
+	if len(marked(t, mark)) == 0 {
+		t.Fatal("no control: the program does not run")
+	}
+	c.Process.Kill()
+	c.Wait()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		left := marked(t, mark)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("processes %v are left", left)
+		}
+	}
+}
+
+func TestHelperSupervisor(t *testing.T) {
+	mark := os.Getenv("RCC_TEST_MARK")
+	if mark == "" {
+		t.Skip("only for TestSupervisorKilled")
+	}
+	w := newWorld(t, nil)
+	null, _ := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	p, err := w.Spawn(Program{Args: []string{"sh", "-c", "setsid sleep " + mark + " & sleep " + mark}, Files: []*os.File{null, null, null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	fmt.Println("standing")
+	p.Wait()
+}
+
+func TestExitStatus(t *testing.T) {
+	w := newWorld(t, nil)
+	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143, "kill -9 $$": 137} {
+		if _, got := w.sh(t, script); got != want {
+			t.Errorf("%s: status %d, want %d", script, got, want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(w.tree, "plain"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	null, _ := os.Open(os.DevNull)
+	defer null.Close()
+	for name, want := range map[string]int{"no-such-program": 127, "./plain": 126, "/work/proj": 126, "./plain/x": 127} {
+		_, err := w.Spawn(Program{Args: []string{name}, Files: []*os.File{null, null, null}})
+		var ee *ExecError
+		if !errors.As(err, &ee) || ee.Status != want {
+			t.Errorf("%s: %v, want status %d", name, err, want)
+		}
+	}
+}
+
+func TestSignal(t *testing.T) {
+	w := newWorld(t, nil)
+	r, wr, _ := os.Pipe()
+	null, _ := os.Open(os.DevNull)
+	p, err := w.Spawn(Program{Args: []string{"sh", "-c", "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done"}, Files: []*os.File{null, wr, wr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wr.Close()
+	buf := make([]byte, 6)
+	io.ReadFull(r, buf)
+	if err := p.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := p.Wait(); status != 5 || err != nil {
+		t.Errorf("status %d, %v", status, err)
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	w := newWorld(t, nil)
+	p, err := w.Spawn(Program{Args: []string{"sh", "-c", "tty; stty size; read x; stty size; kill -INT $$; sleep 5"}, Terminal: &Size{Rows: 33, Cols: 99}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := p.Terminal()
+	defer term.Close()
+	if err := p.Resize(Size{Rows: 40, Cols: 120}); err != nil {
+		t.Fatal(err)
+	}
+	// The first size may already be the second.
+	term.WriteString("go\n")
+	b, _ := io.ReadAll(term) // ends with EIO when the last program is gone
+	text := strings.ReplaceAll(string(b), "\r", "")
+	if !strings.Contains(text, "/dev/pts/0\n") || !strings.HasSuffix(strings.TrimRight(text, "\n"), "40 120") {
+		t.Errorf("the terminal showed %q", text)
+	}
+	if status, _ := p.Wait(); status != 130 {
+		t.Errorf("status %d, want 130", status)
+	}
+}
+
+func TestStepErrorNamesTheStep(t *testing.T) {
+	job := Job{Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: 1000, HostGID: 1000, User: "u",
+		Binds: []Bind{{Source: "/no/such/folder", Target: "/work/proj"}}}
+	if os.Getuid() != 0 {
+		job.HostUID, job.HostGID = os.Getuid(), os.Getgid()
+	}
+	p, err := NewPlan(Policy{Net: "none"}, job, LookHost(os.Environ()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Start(context.Background(), p)
+	var se *StepError
+	if !errors.As(err, &se) || !strings.Contains(err.Error(), "bind /work/proj") || !errors.Is(err, unix.ENOENT) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestMountTargetIsALink: what the program leaves in a folder that is mounted
+// must not lead a later mount elsewhere.
+func TestMountTargetIsALink(t *testing.T) {
+	tree := t.TempDir()
+	if err := os.Symlink("/etc", filepath.Join(tree, "inner")); err != nil {
+		t.Fatal(err)
+	}
+	inner := t.TempDir()
+	job := Job{Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "u",
+		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}, {Source: inner, Target: "/work/proj/inner", Writable: true}}}
+	if os.Getuid() == 0 {
+		job.HostUID, job.HostGID = 1879048200, 1879048200
+	}
+	p, err := NewPlan(Policy{Net: "none"}, job, LookHost(os.Environ()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sb, err := Start(context.Background(), p)
+	if err == nil {
+		sb.Close()
+		t.Fatal("a mount followed a link")
+	}
+	if !errors.Is(err, unix.ELOOP) {
+		t.Errorf("got %v, want ELOOP", err)
+	}
+}
+
+func TestMapOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root starts programs under another id")
+	}
+	store := t.TempDir()
+	if err := os.WriteFile(filepath.Join(store, "object"), []byte("closed"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(store, 0o700)
+	for _, mapped := range []bool{false, true} {
+		w := newWorld(t, func(j *Job) {
+			j.Binds = append(j.Binds, Bind{Source: store, Target: "/rcc/objects/0", MapOwner: mapped})
+		})
+		out, status := w.sh(t, "cat /rcc/objects/0/object")
+		if (status == 0) != mapped {
+			t.Errorf("mapped %v: status %d %s", mapped, status, out)
+		}
+		if out, status := w.sh(t, "echo x > /rcc/objects/0/object"); status == 0 {
+			t.Errorf("mapped %v: writable %s", mapped, out)
+		}
+	}
+}
+
+func TestCancelledStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	job := Job{Dir: "/", UID: 1000, GID: 1000, HostUID: max(os.Getuid(), 1000), HostGID: max(os.Getgid(), 1000), User: "u"}
+	p, err := NewPlan(Policy{Net: "none"}, job, LookHost(os.Environ()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sb, err := Start(ctx, p); err == nil {
+		sb.Close()
+		// A start that wins the race against an ended context is fine.
+	} else if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
