@@ -31,13 +31,13 @@ var kin = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32
 // etcShared are the entries of the host's /etc that are shown. Each is here
 // because programs break without it, and holds neither secrets nor users.
 var etcShared = []string{
-	"alternatives",       // Debian: what awk, java, editor, … stand for
-	"bash.bashrc",        // the distribution's defaults for bash
-	"ca-certificates",    // trust anchors: Arch, Fedora
-	"debian_version",     // asked by build scripts
-	"environment-modules", // compilers on clusters
-	"fonts",              // fontconfig
-	"inputrc",            // readline
+	"alternatives",                                                                     // Debian: what awk, java, editor, … stand for
+	"bash.bashrc",                                                                      // the distribution's defaults for bash
+	"ca-certificates",                                                                  // trust anchors: Arch, Fedora
+	"debian_version",                                                                   // asked by build scripts
+	"environment-modules",                                                              // compilers on clusters
+	"fonts",                                                                            // fontconfig
+	"inputrc",                                                                          // readline
 	"java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "java-25-openjdk", "java", // the JVM's own configuration
 	"ld.so.cache", "ld.so.conf", "ld.so.conf.d", // the dynamic linker
 	"localtime", "timezone", // the clock that users expect

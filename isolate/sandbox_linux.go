@@ -133,6 +133,8 @@ func (s *Sandbox) stand() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("the sandbox ended before it stood: %w", err)
+	case m.Kind == kindError && m.Step == "":
+		return remoteError{m}
 	case m.Kind == kindError:
 		return &StepError{Step: m.Step, Err: remoteError{m}}
 	case m.Kind != kindReady:

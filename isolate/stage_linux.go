@@ -58,6 +58,10 @@ func Main() {
 		fmt.Fprintln(os.Stderr, "rcc: this name is for rcc's own use")
 		os.Exit(125)
 	}
+	if builtWithCgo {
+		report(w, errors.New("this rcc was built with cgo; build it with CGO_ENABLED=0, as make build does"))
+		os.Exit(125)
+	}
 	if err := stage(w); err != nil {
 		report(w, err)
 		os.Exit(125)
