@@ -1,0 +1,272 @@
+package worktree
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// HarvestName is the argv[0] under which our executable is the harvester.
+const HarvestName = "rcc-harvest"
+
+// The descriptors of the harvester, agreed between Harvest and HarvestMain:
+//
+//	0, 1  git's wire, to and from git fetch on the host
+//	2     messages, shown when it fails
+//	3     its report, one JSON object, written before the wire is used
+const reportFD = 3
+
+// harvestParams are the harvester's only argument, as JSON. All paths are those
+// inside its sandbox.
+type harvestParams struct {
+	Tree      string   // the agent's tree, read-only
+	Home      string   // our git directory, made by the host, writable
+	Stores    []string // the host's object stores
+	Branch    string   // full name of the task's branch
+	Base      string
+	Format    string
+	Message   string
+	Author    Ident
+	Date      string // as GIT_COMMITTER_DATE takes it
+	FilesOnly bool   // leave the agent's git directory alone: it made the first try fail
+	Limits    Limits
+}
+
+// harvestReport is what the harvester found. The host does not trust it.
+type harvestReport struct {
+	Tip         string   `json:"tip"`
+	Uncommitted bool     `json:"uncommitted"` // the last commit was made here
+	Notes       []string `json:"notes"`
+	Error       string   `json:"error"`   // it could not be done
+	Refused     bool     `json:"refused"` // and trying again would not help
+}
+
+const (
+	mostNotes   = 50
+	agentTime   = 10 * time.Second // one question to the agent's git directory
+	connectTime = 5 * time.Minute  // walking the agent's new history once
+)
+
+// HarvestMain is the main function of the confined process: it turns what the
+// agent left into a commit, reports it, and becomes git upload-pack. Everything
+// hostile is read here and only here: there is no network, and nothing is
+// writable but a folder of its own.
+func HarvestMain() int {
+	var p harvestParams
+	if len(os.Args) != 2 || json.Unmarshal([]byte(os.Args[1]), &p) != nil {
+		fmt.Fprintln(os.Stderr, HarvestName+": it is not meant to be run by hand")
+		return 2
+	}
+	syscall.CloseOnExec(reportFD)
+	g, err := NewGit(os.Environ())
+	var rep harvestReport
+	if err == nil {
+		g.mortal = true // the sandbox sees to it; this is for whoever has none
+		h := &harvester{git: g, p: p}
+		rep, err = h.harvest(context.Background())
+	}
+	if err != nil {
+		rep.Error = err.Error()
+	}
+	report := os.NewFile(reportFD, "report")
+	if err := json.NewEncoder(report).Encode(rep); err != nil {
+		fmt.Fprintln(os.Stderr, HarvestName+": cannot report:", err)
+		return 1
+	}
+	report.Close()
+	if rep.Error != "" {
+		return 1
+	}
+	if rep.Tip == p.Base {
+		return 0
+	}
+	// --strict: this directory, not a .git below it (git-upload-pack(1)).
+	err = syscall.Exec(g.path, []string{"git", "-c", "core.hooksPath=/dev/null", "upload-pack", "--strict", p.Home}, g.env)
+	fmt.Fprintln(os.Stderr, HarvestName+": cannot start git upload-pack:", err)
+	return 1
+}
+
+// harvester works in our git directory H (p.Home) on the agent's tree. H
+// borrows objects from the host's stores and from the agent's git directory;
+// its configuration, refs and index are ours.
+type harvester struct {
+	git     *Git
+	p       harvestParams
+	notes   []string
+	release []func() // ends what keeps pipes from blocking git
+}
+
+func (h *harvester) note(format string, args ...any) {
+	switch {
+	case len(h.notes) < mostNotes:
+		h.notes = append(h.notes, fmt.Sprintf(format, args...))
+	case len(h.notes) == mostNotes:
+		h.notes = append(h.notes, "there is more like this")
+	}
+}
+
+// h runs git on H.
+func (h *harvester) h(ctx context.Context, in []byte, args ...string) ([]byte, error) {
+	return h.run(ctx, call{in: strings.NewReader(string(in))}, args...)
+}
+
+func (h *harvester) run(ctx context.Context, c call, args ...string) ([]byte, error) {
+	return h.git.run(ctx, h.onH(c), args...)
+}
+
+func (h *harvester) onH(c call) call {
+	c.dir = h.p.Tree
+	c.env = append(c.env, "GIT_DIR="+h.p.Home, "GIT_WORK_TREE="+h.p.Tree, "GIT_NO_REPLACE_OBJECTS=1")
+	return c
+}
+
+func (h *harvester) line(ctx context.Context, args ...string) (string, error) {
+	out, err := h.h(ctx, nil, args...)
+	return strings.TrimSpace(string(out)), err
+}
+
+func (h *harvester) harvest(ctx context.Context) (harvestReport, error) {
+	if err := h.borrow(h.p.Stores...); err != nil {
+		return harvestReport{}, err
+	}
+	a := h.readAgent(ctx)
+	parent := h.p.Base
+	switch {
+	case a.head != "":
+		parent = a.head
+	case a.branch != "":
+		parent = a.branch
+	}
+	tip, err := h.commitRest(ctx, parent, a)
+	if err != nil {
+		return harvestReport{Notes: h.notes, Refused: isRefused(err)}, err
+	}
+	rep := harvestReport{Tip: tip, Uncommitted: tip != parent}
+	if !rep.Uncommitted {
+		rep.Tip = h.furthest(ctx, parent, a)
+	}
+	h.noteOthers(ctx, rep.Tip, a)
+	if _, err := h.h(ctx, nil, "update-ref", "refs/heads/tip", rep.Tip); err != nil {
+		return harvestReport{Notes: h.notes}, err
+	}
+	rep.Notes = h.notes
+	return rep, nil
+}
+
+// borrow sets the object stores of H.
+func (h *harvester) borrow(stores ...string) error {
+	err := os.WriteFile(filepath.Join(h.p.Home, "objects", "info", "alternates"), alternatesFile(stores), 0o644)
+	if err != nil {
+		return fmt.Errorf("cannot write to the harvest's folder: %w", err)
+	}
+	return nil
+}
+
+// commitRest makes a commit on parent of all that is not committed, and
+// returns it; parent when there is nothing.
+func (h *harvester) commitRest(ctx context.Context, parent string, a *agent) (string, error) {
+	if err := h.checkUnfolded(ctx, parent); err != nil {
+		return "", err
+	}
+	if err := h.readIndex(ctx, parent); err != nil {
+		return "", err
+	}
+	defer func() {
+		for _, f := range h.release {
+			f()
+		}
+	}()
+	gone, present, err := h.changes(ctx, a)
+	if err != nil {
+		return "", err
+	}
+	if len(gone)+len(present) == 0 {
+		return parent, nil
+	}
+	if err := h.stageAll(ctx, gone, present); err != nil {
+		return "", err
+	}
+	tree, err := h.line(ctx, "write-tree")
+	if err != nil {
+		return "", err
+	}
+	before, err := h.line(ctx, "rev-parse", "--verify", parent+"^{tree}")
+	if err != nil {
+		return "", err
+	}
+	if tree == before {
+		return parent, nil
+	}
+	p := h.p
+	out, err := h.run(ctx, call{in: strings.NewReader(p.Message), env: []string{
+		"GIT_AUTHOR_NAME=" + p.Author.Name, "GIT_AUTHOR_EMAIL=" + p.Author.Email, "GIT_AUTHOR_DATE=" + p.Date,
+		"GIT_COMMITTER_NAME=" + p.Author.Name, "GIT_COMMITTER_EMAIL=" + p.Author.Email, "GIT_COMMITTER_DATE=" + p.Date,
+	}}, "commit-tree", "-p", parent, tree)
+	return strings.TrimSpace(string(out)), err
+}
+
+// checkUnfolded refuses a commit whose tree is a bomb (few objects, billions of
+// files) before it is read into an index. The host looks again.
+func (h *harvester) checkUnfolded(ctx context.Context, commit string) error {
+	if commit == h.p.Base {
+		return nil
+	}
+	root, err := h.line(ctx, "rev-parse", "--verify", commit+"^{tree}")
+	if err != nil {
+		return err
+	}
+	return checkTrees(ctx, h.git, h.onH(call{}), h.p.Format, h.p.Limits, h.p.Base, []string{root})
+}
+
+// readIndex brings H's index to a commit. The index that the tree started with
+// knows the stat data of every file that was not touched since; read-tree -m
+// keeps it for entries that are the same in the commit (git-read-tree(1),
+// "Single Tree Merge"; -i: the files are not its business).
+//
+// When git writes an index, it compares files as young as the index with their
+// entries, reading .gitattributes for it, and a pipe in its place would block
+// it (the walk, which sees to those, comes later). So there are no files: it
+// works in an empty folder, and the index gets its time back, by which the same
+// entries are looked at later (Documentation/technical/racy-git.txt).
+func (h *harvester) readIndex(ctx context.Context, commit string) error {
+	index, empty := filepath.Join(h.p.Home, "index"), filepath.Join(h.p.Home, "empty")
+	fi, err := os.Stat(index)
+	if err != nil {
+		return fmt.Errorf("cannot find the tree's index: %w", err)
+	}
+	if err := os.Mkdir(empty, 0o755); err != nil {
+		return fmt.Errorf("cannot write to the harvest's folder: %w", err)
+	}
+	c := h.onH(call{})
+	c.dir = empty
+	c.env = append(c.env, "GIT_WORK_TREE="+empty)
+	if _, err := h.git.run(ctx, c, "read-tree", "-m", "-i", commit); err != nil {
+		return err
+	}
+	return os.Chtimes(index, fi.ModTime(), fi.ModTime())
+}
+
+// stageAll puts the changes into H's index. An attribute that cannot be
+// honoured (working-tree-encoding of a file that is not in it) fails the whole
+// list; then all files are taken as they are: info/attributes comes before
+// those in the tree (gitattributes(5)).
+func (h *harvester) stageAll(ctx context.Context, gone, present []string) error {
+	err := stage(ctx, h.h, gone, present)
+	if err == nil {
+		return nil
+	}
+	plain := []byte("* -text -eol -ident -working-tree-encoding -filter\n")
+	if werr := os.WriteFile(filepath.Join(h.p.Home, "info", "attributes"), plain, 0o644); werr != nil {
+		return err
+	}
+	if again := stage(ctx, h.h, gone, present); again != nil {
+		return again
+	}
+	h.note("uncommitted files are taken byte for byte, without the attributes of the tree: %s", lastLine(stderrOf(err)))
+	return nil
+}
