@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"rcc/isolate"
+)
+
+// detachKey leaves a task on a terminal running: Control-], as in telnet(1).
+const detachKey = 0x1d
+
+// client shows a program of a supervisor on this process's own streams.
+type client struct {
+	env    *surroundings
+	f      *frames
+	hello  hello
+	stdout io.Writer // where the program's output goes
+	stderr io.Writer
+	// detachable says that the detach key leaves the program running.
+	detachable bool
+
+	detached atomic.Bool
+}
+
+var (
+	errDetached = errors.New("detached")
+	errLost     = errors.New("the connection to the supervisor was lost; rcc list tells what became of the task")
+)
+
+// terminalSize is that of the terminal that rcc is on, nil when its input or
+// output is something else.
+func terminalSize(env *surroundings) *isolate.Size {
+	if !term.IsTerminal(int(env.stdin.Fd())) || !term.IsTerminal(int(env.stdout.Fd())) {
+		return nil
+	}
+	cols, rows, err := term.GetSize(int(env.stdout.Fd()))
+	if err != nil || cols <= 0 || rows <= 0 {
+		return &isolate.Size{Rows: 24, Cols: 80}
+	}
+	return &isolate.Size{Rows: uint16(rows), Cols: uint16(cols)}
+}
+
+// run connects the streams until the program ends, and gives how it ended.
+func (c *client) run() (over, error) {
+	defer c.f.rw.Close()
+	if err := c.f.writeJSON(frameHello, c.hello); err != nil {
+		return over{}, errLost
+	}
+	if c.hello.Terminal {
+		old, err := term.MakeRaw(int(c.env.stdin.Fd()))
+		if err == nil {
+			defer term.Restore(int(c.env.stdin.Fd()), old)
+		}
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGWINCH, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	done := make(chan struct{})
+	defer close(done)
+	go c.signals(signals, done)
+	if c.hello.Input {
+		go c.input()
+	}
+	return c.output()
+}
+
+// output shows what comes until the end. A closed pipe on our side is the
+// reader's wish to see no more: the program learns of it as it would alone.
+func (c *client) output() (over, error) {
+	for {
+		kind, b, err := c.f.read()
+		if err != nil {
+			if c.detached.Load() {
+				return over{}, errDetached
+			}
+			return over{}, errLost
+		}
+		switch kind {
+		case frameOutput:
+			if _, err := c.stdout.Write(b); err != nil {
+				return over{}, err
+			}
+		case frameError:
+			if _, err := c.stderr.Write(b); err != nil {
+				return over{}, err
+			}
+		case frameNote:
+			c.env.say("%s", Inert(string(b)))
+		case frameOver:
+			var o over
+			if err := json.Unmarshal(b, &o); err != nil {
+				return over{}, errLost
+			}
+			return o, nil
+		}
+	}
+}
+
+// input sends what the user types, or pipes.
+func (c *client) input() {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := c.env.stdin.Read(buf)
+		p := buf[:n]
+		if c.hello.Terminal && c.detachable {
+			for i, b := range p {
+				if b == detachKey {
+					c.f.write(frameInput, p[:i])
+					c.detach()
+					return
+				}
+			}
+		}
+		if n > 0 && c.f.write(frameInput, p) != nil {
+			return
+		}
+		if err != nil {
+			c.f.write(frameEnd, nil)
+			return
+		}
+	}
+}
+
+func (c *client) detach() {
+	c.detached.Store(true)
+	c.f.rw.Close()
+}
+
+// signals passes on what rcc itself is sent. A closed terminal only detaches.
+func (c *client) signals(in chan os.Signal, done chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case sig := <-in:
+			switch sig {
+			case syscall.SIGWINCH:
+				if size := terminalSize(c.env); size != nil {
+					c.f.writeJSON(frameResize, size)
+				}
+			case syscall.SIGHUP:
+				if c.detachable {
+					c.detach()
+					return
+				}
+				c.f.write(frameSignal, []byte{byte(syscall.SIGHUP)})
+			default:
+				c.f.write(frameSignal, []byte{byte(sig.(syscall.Signal))})
+			}
+		}
+	}
+}

@@ -1,0 +1,452 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Config is the user's configuration joined with that of the repository.
+//
+// The user's own file (config.toml) is trusted. The repository's file
+// (rcc.toml, read from the base commit, never from a tree) was written by
+// whoever commits: it may name agents, which run inside the sandbox only, and
+// choose defaults that the user left open, but it never widens what a task sees
+// or how long it may run.
+type Config struct {
+	DefaultAgent Setting[string]
+	Agents       map[string]Agent
+
+	// Defaults of the flags of task and run.
+	Tree    Setting[string]        // "auto" or "checkout"
+	Net     Setting[string]        // "none"
+	Timeout Setting[time.Duration] // 0: none
+	Detach  Setting[bool]
+	Dirty   Setting[bool]
+}
+
+// A Setting is a value and the place it came from.
+type Setting[T any] struct {
+	Value T
+	From  string // "FILE:LINE"; empty when it is built in
+}
+
+// Origin says where the value came from, for a person.
+func (s Setting[T]) Origin() string {
+	if s.From == "" {
+		return "built in"
+	}
+	return s.From
+}
+
+// An Agent is a command that can be given a prompt.
+type Agent struct {
+	Name    string
+	Command []string // "{prompt}" stands for the prompt inside an argument
+	From    string   // "FILE:LINE"
+}
+
+// promptMark is what stands for the prompt in an agent's command.
+const promptMark = "{prompt}"
+
+// maxConfigSize bounds a configuration file, in bytes. The repository's may come
+// from anybody.
+const maxConfigSize = 256 << 10
+
+// UserConfigPath is where the user's configuration lies: rcc/config.toml in
+// $XDG_CONFIG_HOME, which is ~/.config when it is unset or not absolute.
+func UserConfigPath(getenv func(string) string) (string, error) {
+	dir := getenv("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) {
+		home := getenv("HOME")
+		if !filepath.IsAbs(home) {
+			return "", errors.New("cannot find the configuration: neither XDG_CONFIG_HOME nor HOME is an absolute path; set HOME")
+		}
+		dir = filepath.Join(home, ".config")
+	}
+	return filepath.Join(dir, "rcc", "config.toml"), nil
+}
+
+// ReadUserConfig reads the user's file. A file that does not exist is empty.
+func ReadUserConfig(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("cannot read the configuration: %s is not an ordinary file", Inert(path))
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1)) // decode refuses what is over the limit
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	return data, nil
+}
+
+// LoadConfig decodes and joins the two files; either may be empty. The names are
+// used in errors and in Setting.From. An error is one line that begins with the
+// file and the line, and tells the first thing in the file that is wrong.
+func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []byte) (*Config, error) {
+	user, err := decodeConfig(Inert(userPath), userBytes, false)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := decodeConfig(Inert(repoName), repoBytes, true)
+	if err != nil {
+		return nil, err
+	}
+
+	c := &Config{
+		DefaultAgent: firstSet(user.DefaultAgent, repo.DefaultAgent),
+		Agents:       repo.Agents,
+		Tree:         firstSet(user.Tree, repo.Tree, Setting[string]{Value: "auto"}),
+		Net:          firstSet(user.Net, repo.Net, Setting[string]{Value: "none"}),
+		Timeout:      firstSet(user.Timeout, repo.Timeout),
+		Detach:       firstSet(user.Detach, repo.Detach),
+		Dirty:        user.Dirty,
+	}
+	for name, agent := range user.Agents {
+		c.Agents[name] = agent // what the user means by a name stands
+	}
+	// A repository may only tighten: 0 would be no limit at all.
+	if t := repo.Timeout; t.From != "" && (c.Timeout.Value == 0 || t.Value < c.Timeout.Value) {
+		c.Timeout = t
+	}
+
+	if d := c.DefaultAgent; d.From != "" {
+		if _, ok := c.Agents[d.Value]; !ok {
+			return nil, fmt.Errorf("%s: default_agent names %s, and no agent has that name; %s", d.From, shownID(d.Value), c.knownAgents())
+		}
+	}
+	return c, nil
+}
+
+// firstSet is the first setting that a file made, or else the last.
+func firstSet[T any](settings ...Setting[T]) Setting[T] {
+	for _, s := range settings {
+		if s.From != "" {
+			return s
+		}
+	}
+	return settings[len(settings)-1]
+}
+
+// AgentCommand is the command of the named agent, or of the default agent when
+// name is empty, with prompt put in place of each {prompt}. The prompt is never
+// split: it stays inside the argument that named it.
+func (c *Config) AgentCommand(name, prompt string) ([]string, error) {
+	const how = `put [agent.NAME] command = ["PROGRAM", "{prompt}"] into config.toml, or give a command after --`
+	if name == "" {
+		name = c.DefaultAgent.Value
+	}
+	if name == "" {
+		if len(c.Agents) == 0 {
+			return nil, errors.New("cannot choose an agent: none is configured; " + how)
+		}
+		return nil, fmt.Errorf("cannot choose an agent: there is no default; use --agent NAME or set default_agent (%s)", c.knownAgents())
+	}
+	agent, ok := c.Agents[name]
+	switch {
+	case !ok && len(c.Agents) == 0:
+		return nil, fmt.Errorf("cannot find agent %s: none is configured; %s", shownID(name), how)
+	case !ok:
+		return nil, fmt.Errorf("cannot find agent %s; %s", shownID(name), c.knownAgents())
+	case strings.ContainsRune(prompt, 0):
+		return nil, errors.New("cannot pass the prompt on: it has a NUL byte in it")
+	}
+	command := make([]string, len(agent.Command))
+	for i, arg := range agent.Command {
+		command[i] = strings.ReplaceAll(arg, promptMark, prompt)
+	}
+	return command, nil
+}
+
+// knownAgents lists the configured agents for an error.
+func (c *Config) knownAgents() string {
+	if len(c.Agents) == 0 {
+		return "no agent is configured"
+	}
+	names := make([]string, 0, len(c.Agents))
+	for name := range c.Agents {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return "known: " + someIDs(names)
+}
+
+// decodeConfig reads one file. In the repository's, what would widen is refused.
+func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
+	d, err := parseConfig(name, data)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{Agents: map[string]Agent{}}
+	top := configSection{d, nil, d.root}
+	top.known("default_agent", "agent", "defaults")
+
+	c.DefaultAgent = configText(top, "default_agent", `the name of an agent, such as "claude"`, nil)
+	if agents, ok := top.table("agent", "[agent.claude]"); ok {
+		for agentName := range agents.values {
+			if agent, ok := decodeAgent(agents, agentName); ok {
+				c.Agents[agentName] = agent
+			}
+		}
+	}
+	if defaults, ok := top.table("defaults", "[defaults]"); ok {
+		defaults.known("tree", "net", "timeout", "detach", "dirty")
+		c.Tree = configText(defaults, "tree", `"auto" or "checkout"`, []string{"auto", "checkout"})
+		c.Net = configText(defaults, "net", `"none"`, []string{"none"})
+		c.Timeout = configDuration(defaults, "timeout")
+		c.Detach = configTruth(defaults, "detach")
+		c.Dirty = configTruth(defaults, "dirty")
+		if isRepo && c.Dirty.From != "" {
+			defaults.problem("dirty", "dirty cannot be set by a repository, because it shows a task your uncommitted work; set it in your own config.toml")
+		}
+	}
+	if d.wrong != "" {
+		return nil, fmt.Errorf("%s:%d: %s", d.name, d.wrongLine, d.wrong)
+	}
+	return c, nil
+}
+
+// decodeAgent reads [agent.NAME].
+func decodeAgent(agents configSection, name string) (Agent, bool) {
+	if CheckID(name) != nil {
+		agents.problem(name, "%s cannot be an agent's name: letters, digits and . _ - only, %d at most", shownID(name), maxIDLen)
+		return Agent{}, false
+	}
+	s, ok := agents.table(name, "[agent."+name+"]")
+	if !ok {
+		return Agent{}, false
+	}
+	s.known("command")
+	const want = `command must be a list of strings, such as ["claude", "-p", "{prompt}"]`
+	list, ok := s.values["command"].([]any)
+	if _, set := s.values["command"]; !set {
+		agents.problem(name, "[agent.%s] has no command; %s", name, want)
+		return Agent{}, false
+	}
+	if !ok {
+		s.problem("command", want)
+		return Agent{}, false
+	}
+	agent := Agent{Name: name, From: s.place("command")}
+	for _, v := range list {
+		arg, ok := v.(string)
+		switch {
+		case !ok:
+			s.problem("command", want)
+			return Agent{}, false
+		case strings.ContainsRune(arg, 0):
+			s.problem("command", "command has a NUL byte in it; no program can be given one")
+			return Agent{}, false
+		}
+		agent.Command = append(agent.Command, arg)
+	}
+	switch {
+	case len(agent.Command) == 0 || agent.Command[0] == "":
+		s.problem("command", "command is empty; name a program, as in [\"claude\", \"-p\", \"{prompt}\"]")
+	case strings.Contains(agent.Command[0], promptMark):
+		s.problem("command", "command starts with {prompt}; the program itself cannot come from the prompt")
+	}
+	return agent, true
+}
+
+// A configDoc is a decoded file that knows the line of each key. Problems are
+// gathered, and the one that stands first in the file is told: a map has no order.
+type configDoc struct {
+	name      string
+	root      map[string]any
+	lines     map[keyPath]int
+	wrong     string
+	wrongLine int
+}
+
+// A configSection is one table of the file.
+type configSection struct {
+	doc    *configDoc
+	path   []string
+	values map[string]any
+}
+
+// A keyPath is where a key stands: the tables it is in and its own name. What is
+// nested deeper than that is of no use here.
+type keyPath [3]string
+
+func (s configSection) line(key string) int {
+	var path keyPath
+	copy(path[:], append(slices.Clip(s.path), key))
+	return s.doc.lines[path]
+}
+
+func (s configSection) place(key string) string {
+	return fmt.Sprintf("%s:%d", s.doc.name, s.line(key))
+}
+
+func (s configSection) problem(key, format string, args ...any) {
+	message, line := fmt.Sprintf(format, args...), s.line(key)
+	d := s.doc
+	if d.wrong == "" || line < d.wrongLine || line == d.wrongLine && message < d.wrong {
+		d.wrong, d.wrongLine = message, line
+	}
+}
+
+// known makes every key that is not listed a problem.
+func (s configSection) known(keys ...string) {
+	where := ""
+	if len(s.path) > 0 {
+		where = " in [" + strings.Join(s.path, ".") + "]"
+	}
+	for key := range s.values {
+		if !slices.Contains(keys, key) {
+			s.problem(key, "unknown key %s%s; known here: %s", shownID(key), where, strings.Join(keys, ", "))
+		}
+	}
+}
+
+// table is the table under key, if there is one. The example is for the error.
+func (s configSection) table(key, example string) (configSection, bool) {
+	v, ok := s.values[key]
+	if !ok {
+		return configSection{}, false
+	}
+	values, ok := v.(map[string]any)
+	if !ok {
+		s.problem(key, "%s must be a table: %s", key, example)
+		return configSection{}, false
+	}
+	return configSection{s.doc, append(slices.Clone(s.path), key), values}, true
+}
+
+// configText reads a string, one of choices unless that is nil.
+func configText(s configSection, key, want string, choices []string) (out Setting[string]) {
+	v, ok := s.values[key]
+	if !ok {
+		return out
+	}
+	value, ok := v.(string)
+	if !ok || value == "" || choices != nil && !slices.Contains(choices, value) {
+		s.problem(key, "%s must be %s%s", key, want, butIs(v))
+		return out
+	}
+	return Setting[string]{value, s.place(key)}
+}
+
+func configTruth(s configSection, key string) (out Setting[bool]) {
+	v, ok := s.values[key]
+	if !ok {
+		return out
+	}
+	value, ok := v.(bool)
+	if !ok {
+		s.problem(key, "%s must be true or false%s", key, butIs(v))
+		return out
+	}
+	return Setting[bool]{value, s.place(key)}
+}
+
+func configDuration(s configSection, key string) (out Setting[time.Duration]) {
+	v, ok := s.values[key]
+	if !ok {
+		return out
+	}
+	value, _ := v.(string)
+	dur, err := time.ParseDuration(value)
+	if err != nil || dur <= 0 {
+		s.problem(key, `%s must be a duration such as "30m" or "1h30m"%s`, key, butIs(v))
+		return out
+	}
+	return Setting[time.Duration]{dur, s.place(key)}
+}
+
+// butIs ends a sentence about a value of the wrong kind with that value, where
+// it is short enough to be of help.
+func butIs(v any) string {
+	switch v := v.(type) {
+	case string:
+		return ", not " + shownID(v)
+	case bool, int64, float64:
+		return fmt.Sprintf(", not %v", v)
+	}
+	return ""
+}
+
+// parseConfig decodes the file and notes the line of each key.
+func parseConfig(name string, data []byte) (*configDoc, error) {
+	if len(data) > maxConfigSize {
+		return nil, fmt.Errorf("%s:1: the file is over %d KiB; a configuration is a page or two", name, maxConfigSize>>10)
+	}
+	data = slices.Clip(slices.Clone(data)) // the library finds positions by the slice's capacity
+	d := &configDoc{name: name, lines: map[keyPath]int{}}
+	if err := toml.Unmarshal(data, &d.root); err != nil {
+		line := 1
+		var at *toml.DecodeError
+		if errors.As(err, &at) {
+			line, _ = at.Position()
+		}
+		return nil, fmt.Errorf("%s:%d: %s", name, line, Inert(strings.TrimPrefix(err.Error(), "toml: ")))
+	}
+	d.findLines(data)
+	return d, nil
+}
+
+// findLines notes the line of each key, in the order of the file.
+func (d *configDoc) findLines(data []byte) {
+	var p unstable.Parser
+	p.Reset(data)
+	line, seen := 1, 0
+	note := func(path keyPath, key *unstable.Node) {
+		if at := int(key.Raw.Offset); at > seen {
+			line += bytes.Count(data[seen:at], []byte("\n"))
+			seen = at
+		}
+		if d.lines[path] == 0 {
+			d.lines[path] = line
+		}
+	}
+	// walk takes the keys of one expression, and those in its inline tables.
+	var walk func(path keyPath, depth int, n *unstable.Node) (keyPath, int)
+	walk = func(path keyPath, depth int, n *unstable.Node) (keyPath, int) {
+		for it := n.Key(); it.Next(); depth++ {
+			if depth < len(path) {
+				path[depth] = string(it.Node().Data)
+				note(path, it.Node())
+			}
+		}
+		if depth < len(path) && n.Kind == unstable.KeyValue && n.Value().Kind == unstable.InlineTable {
+			for it := n.Value().Children(); it.Next(); {
+				if child := it.Node(); child.Kind == unstable.KeyValue {
+					walk(path, depth, child)
+				}
+			}
+		}
+		return path, depth
+	}
+	var table keyPath
+	depth := 0
+	for p.NextExpression() {
+		switch n := p.Expression(); n.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table, depth = walk(keyPath{}, 0, n)
+		case unstable.KeyValue:
+			walk(table, depth, n)
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"rcc/worktree"
+)
+
+type discardCmd struct {
+	IDs []string `arg:"" name:"id" help:"Tasks, or the beginnings of their names."`
+}
+
+func (c *discardCmd) Run(env *surroundings) error {
+	ctx := context.Background()
+	_, repo, s, err := atRepository(ctx, env)
+	if err != nil {
+		return err
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := recoverMerge(ctx, env, repo, s); err != nil {
+		return err
+	}
+	// All are looked at before one is touched.
+	var recs []*Record
+	act := &action{Kind: "discard", When: time.Now().UTC(), Before: map[string]string{}}
+	for _, id := range c.IDs {
+		t, rec, err := s.find(id)
+		if err != nil {
+			return err
+		}
+		if rec.State == stateDiscarded {
+			return nothing("%s is discarded already", rec.ID)
+		}
+		if rec.State == stateRunning {
+			return fmt.Errorf("cannot discard %s while it runs; rcc stop %s first", rec.ID, rec.ID)
+		}
+		busy, err := t.tryLock()
+		if err != nil {
+			return taskError(rec, err)
+		}
+		defer busy.Close()
+		if act.Before[rec.ID] == "" {
+			recs = append(recs, rec)
+		}
+		act.Before[rec.ID] = rec.State
+	}
+	if err := writeJSON(s.path(undoFile), act, true); err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		if err := discard(ctx, repo, s.task(rec.ID), rec); err != nil {
+			return err
+		}
+		env.say("discarded %s; rcc undo takes it back", rec.ID)
+	}
+	return nil
+}
+
+func discard(ctx context.Context, repo *worktree.Repo, t task, rec *Record) error {
+	if err := closeOpened(ctx, repo, rec); err != nil {
+		return err
+	}
+	if rec.Tip != "" && rec.State != stateMerged {
+		if err := repo.DropBranch(ctx, rec.ID, rec.Tip); err != nil {
+			return err
+		}
+	}
+	crashPoint("discard-branch")
+	rec.State, rec.Phase = stateDiscarded, ""
+	return t.save(rec)
+}
+
+// closeOpened removes the worktree that rcc open made, unless somebody worked
+// in it.
+func closeOpened(ctx context.Context, repo *worktree.Repo, rec *Record) error {
+	path, err := repo.FindWorktree(ctx, rec.Branch)
+	if err != nil || path == "" {
+		return err
+	}
+	return repo.CloseWorktree(ctx, rec.ID, rec.Base, path)
+}

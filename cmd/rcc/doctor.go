@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rcc/isolate"
+	"rcc/worktree"
+)
+
+type doctorCmd struct {
+	JSON bool `name:"json" help:"Print an array of objects."`
+}
+
+// finding is one thing that rcc needs, and whether it is there.
+type finding struct {
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	// Needed is false for what only makes rcc better.
+	Needed bool   `json:"needed"`
+	Detail string `json:"detail,omitempty"`
+	// Mend is a command, or a sentence, that puts it right.
+	Mend string `json:"mend,omitempty"`
+}
+
+func (c *doctorCmd) Run(env *surroundings) error {
+	findings := []finding{checkGit(env), checkState(env)}
+	for _, p := range isolate.Probe() {
+		findings = append(findings, finding{Name: p.Name, OK: p.OK, Needed: true, Detail: p.Detail, Mend: p.Mend})
+	}
+	findings = append(findings, checkSandbox(env), checkAgent(env))
+	broken := false
+	for _, f := range findings {
+		broken = broken || f.Needed && !f.OK
+	}
+	if c.JSON {
+		if err := printJSON(env, findings); err != nil {
+			return err
+		}
+	} else {
+		printFindings(env, findings)
+	}
+	if broken {
+		return &statusError{status: exitFailed}
+	}
+	return nil
+}
+
+func printFindings(env *surroundings, findings []finding) {
+	for _, f := range findings {
+		mark := "ok     "
+		switch {
+		case !f.OK && f.Needed:
+			mark = "MISSING"
+		case !f.OK:
+			mark = "note   "
+		}
+		fmt.Fprintf(env.stdout, "%s  %-18s %s\n", mark, f.Name, Inert(f.Detail))
+		if f.Mend != "" && !f.OK {
+			fmt.Fprintf(env.stdout, "         %-18s mend: %s\n", "", Inert(f.Mend))
+		}
+	}
+}
+
+func checkGit(env *surroundings) finding {
+	f := finding{Name: "git", Needed: true}
+	git, err := worktree.NewGit(env.environ)
+	if err == nil {
+		f.Detail, err = git.Version(context.Background())
+	}
+	if err != nil {
+		f.Detail, f.Mend = oneLine(err), "install git 2.38 or newer"
+		return f
+	}
+	f.OK = true
+	return f
+}
+
+// checkState tries to write where tasks are kept.
+func checkState(env *surroundings) finding {
+	f := finding{Name: "state folder", Needed: true, Detail: env.dirs.State}
+	err := os.MkdirAll(env.dirs.State, 0o700)
+	if err == nil {
+		probe := filepath.Join(env.dirs.State, ".probe")
+		err = errors.Join(os.WriteFile(probe, nil, 0o600), os.Remove(probe))
+	}
+	if err != nil {
+		f.Detail = fmt.Sprintf("%s: %v", env.dirs.State, underlying(err))
+		f.Mend = "make it writable, or set XDG_STATE_HOME to a folder that is"
+		return f
+	}
+	f.OK = true
+	return f
+}
+
+// checkSandbox does the whole thing: it is the one check that nothing else can
+// stand in for.
+func checkSandbox(env *surroundings) finding {
+	f := finding{Name: "sandbox", Needed: true}
+	if err := trySandbox(env); err != nil {
+		f.Detail = oneLine(err)
+		f.Mend = isolate.Mend(err)
+		return f
+	}
+	f.OK, f.Detail = true, "a program ran in it"
+	return f
+}
+
+func trySandbox(env *surroundings) error {
+	rec := &Record{ID: "doctor"}
+	taskUser(rec, "doctor")
+	job := isolate.Job{Dir: "/", UID: rec.UID, GID: rec.GID, HostUID: rec.HostUID, HostGID: rec.HostGID, User: userName(env)}
+	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(env.environ))
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	sb, err := isolate.Start(ctx, plan)
+	if err != nil {
+		return err
+	}
+	defer sb.Close()
+	return runQuietly(ctx, sb, []string{"/bin/sh", "-c", "exit 0"})
+}
+
+func checkAgent(env *surroundings) finding {
+	f := finding{Name: "agent", Mend: "name one in " + filepath.Join(env.dirs.Config, "config.toml") + `: default_agent = "NAME" and [agent.NAME] command = ["PROGRAM", "{prompt}"]`}
+	path, err := UserConfigPath(env.getenv)
+	if err != nil {
+		f.Detail = oneLine(err)
+		return f
+	}
+	b, err := ReadUserConfig(path)
+	var c *Config
+	if err == nil {
+		c, err = LoadConfig(path, b, "rcc.toml", nil)
+	}
+	if err != nil {
+		f.Detail, f.Needed, f.Mend = oneLine(err), true, "put that line right"
+		return f
+	}
+	command, err := c.AgentCommand("", "")
+	if err != nil {
+		f.Detail = "none is configured; rcc task PROMPT -- COMMAND works without"
+		return f
+	}
+	f.OK, f.Detail, f.Mend = true, strings.TrimSpace(quoted(command)), ""
+	return f
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"rcc/worktree"
+)
+
+type gcCmd struct {
+	All bool `help:"Also what rcc undo could still take back."`
+}
+
+// Run looks at every repository that has a folder in the state folder. One
+// that cannot be cleaned does not keep the others from it.
+func (c *gcCmd) Run(env *surroundings) error {
+	ctx := context.Background()
+	git, err := worktree.NewGit(env.environ)
+	if err != nil {
+		return err
+	}
+	stores, err := env.dirs.stores()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range stores {
+		g := &collector{env: env, git: git, store: s, all: c.All}
+		if err := g.collect(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+type collector struct {
+	env   *surroundings
+	git   *worktree.Git
+	repo  *worktree.Repo
+	store store
+	all   bool
+}
+
+func (g *collector) collect(ctx context.Context) error {
+	lock, err := g.store.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	var rf repositoryFile
+	if err := readJSON(g.store.path("repository.json"), &rf); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return g.removeLeftOvers(ctx) // killed before its first task
+		}
+		return err
+	}
+	if g.repo, err = g.git.Open(ctx, rf.CommonDir); err != nil {
+		if g.repo, err = g.git.Open(ctx, rf.Path); err != nil {
+			return fmt.Errorf("cannot look after the tasks of %s: %w", Inert(rf.Path), err)
+		}
+	}
+	if err := recoverMerge(ctx, g.env, g.repo, g.store); err != nil {
+		return err
+	}
+	if err := g.removeLeftOvers(ctx); err != nil {
+		return err
+	}
+	tasks, err := g.store.tasks()
+	if err != nil {
+		return err
+	}
+	keep := g.undoable()
+	var errs []error
+	for _, rec := range tasks {
+		if err := g.task(ctx, rec, keep[rec.ID]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", rec.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// undoable are the tasks of the last merge or discard.
+func (g *collector) undoable() map[string]bool {
+	keep := map[string]bool{}
+	var act action
+	if g.all {
+		if err := removeFile(g.store.path(undoFile)); err != nil {
+			return keep
+		}
+	}
+	if readJSON(g.store.path(undoFile), &act) == nil {
+		for id := range act.Before {
+			keep[id] = true
+		}
+	}
+	return keep
+}
+
+func (g *collector) task(ctx context.Context, rec *Record, keep bool) error {
+	t := g.store.task(rec.ID)
+	busy, err := t.tryLock()
+	if errors.Is(err, errBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer busy.Close()
+	// Looked at again: its supervisor may have ended in between.
+	if rec, err = t.loadLocked(); err != nil {
+		return err
+	}
+	switch {
+	case rec.Run:
+		g.env.say("removed what an interrupted rcc run left (%s)", rec.ID)
+		return removeTask(ctx, g.repo, t, rec)
+	case rec.interrupted():
+		return g.resume(ctx, t)
+	case keep:
+		return nil
+	case rec.State == stateMerged, rec.State == stateDiscarded, rec.State == stateEmpty:
+		g.env.say("removed %s (%s)", rec.ID, rec.State)
+		return removeTask(ctx, g.repo, t, rec)
+	}
+	return nil
+}
+
+// resume takes over what an interrupted task had done. Before its command
+// started there is nothing: its tree was ours alone.
+func (g *collector) resume(ctx context.Context, t task) error {
+	var rec Record // as written: load has changed the phase
+	if err := readJSON(t.path("record.json"), &rec); err != nil {
+		return err
+	}
+	s, err := newSession(g.env, t, &rec)
+	if err != nil {
+		return err
+	}
+	s.repo = g.repo
+	switch rec.Phase {
+	case "command", "harvest", "accept":
+		if err := s.takeOver(ctx); err != nil {
+			rec.State, rec.Reason = stateFailed, oneLine(err)
+		} else {
+			rec.Reason = "rcc was interrupted; the work up to then was taken over"
+		}
+	default:
+		rec.State, rec.Reason = stateFailed, "rcc was interrupted before the command started"
+	}
+	rec.Phase = ""
+	g.env.say("%s: %s", rec.ID, Inert(rec.Reason))
+	summarize(g.env, &rec)
+	return t.save(&rec)
+}
+
+// removeLeftOvers removes folders of tasks that were killed before they had a
+// record. The caller holds the repository's lock, under which they are made.
+func (g *collector) removeLeftOvers(context.Context) error {
+	names, err := os.ReadDir(g.store.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, n := range names {
+		if !n.IsDir() || n.Name() == "open" {
+			continue
+		}
+		t := g.store.task(n.Name())
+		if _, err := os.Lstat(t.path("record.json")); errors.Is(err, fs.ErrNotExist) && !t.busy() {
+			errs = append(errs, worktree.RemoveAll(t.dir))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeTask removes a task with everything of it: its branch, unless the user
+// has that open, and its folder. The record goes last, so that whatever stops
+// this leaves a task that is seen and can be removed again.
+func removeTask(ctx context.Context, repo *worktree.Repo, t task, rec *Record) error {
+	if rec.Tip != "" && rec.State != stateMerged && rec.State != stateDiscarded {
+		if err := repo.DropBranch(ctx, rec.ID, rec.Tip); err != nil {
+			return err
+		}
+	}
+	names, err := os.ReadDir(t.dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if n.Name() == "record.json" || n.Name() == "lock" {
+			continue
+		}
+		if err := worktree.RemoveAll(filepath.Join(t.dir, n.Name())); err != nil {
+			return err
+		}
+	}
+	return worktree.RemoveAll(t.dir)
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"rcc/worktree"
+)
+
+type listCmd struct {
+	All  bool `help:"Tasks of all repositories."`
+	JSON bool `name:"json" help:"Print an array of objects."`
+}
+
+// taskView is a task as rcc shows it in JSON. Its field names are stable.
+type taskView struct {
+	ID         string     `json:"id"`
+	State      string     `json:"state"`
+	Branch     string     `json:"branch"`
+	Base       string     `json:"base"`
+	Start      string     `json:"start"`
+	Tip        string     `json:"tip"`
+	Prompt     string     `json:"prompt"`
+	Command    []string   `json:"command"`
+	Created    time.Time  `json:"created"`
+	Finished   *time.Time `json:"finished"`
+	Exit       *int       `json:"exit"`
+	Files      int        `json:"files"`
+	Added      int        `json:"added"`
+	Removed    int        `json:"removed"`
+	Phase      string     `json:"phase,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	Notes      []string   `json:"notes,omitempty"`
+	Repository string     `json:"repository"`
+	Dirty      bool       `json:"dirty"`
+	MergedTo   string     `json:"mergedTo,omitempty"`
+}
+
+func viewOf(r *Record) taskView {
+	v := taskView{
+		ID: r.ID, State: r.State, Branch: r.Branch, Base: r.Base, Start: r.Start, Tip: r.Tip, Prompt: r.Prompt,
+		Command: r.Command, Created: r.Created, Exit: r.Exit, Files: r.Files, Added: r.Added, Removed: r.Removed,
+		Phase: r.Phase, Reason: r.Reason, Notes: r.Notes, Repository: r.Repository, Dirty: r.Dirty, MergedTo: r.MergedTo,
+	}
+	if v.Command == nil {
+		v.Command = []string{}
+	}
+	if !r.Finished.IsZero() {
+		v.Finished = &r.Finished
+	}
+	return v
+}
+
+func printJSON(env *surroundings, v any) error {
+	e := json.NewEncoder(env.stdout)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func (c *listCmd) Run(env *surroundings) error {
+	ctx := context.Background()
+	stores, err := listedStores(ctx, env, c.All)
+	if err != nil {
+		return err
+	}
+	views := []taskView{}
+	for _, s := range stores {
+		all, err := s.tasks()
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if !r.Run {
+				views = append(views, viewOf(r))
+			}
+		}
+	}
+	if c.JSON {
+		return printJSON(env, views)
+	}
+	if len(views) == 0 {
+		env.say("no tasks; start one with: rcc task \"fix tests\" -- COMMAND")
+		return nil
+	}
+	return printTasks(env, views, c.All)
+}
+
+func listedStores(ctx context.Context, env *surroundings, all bool) ([]store, error) {
+	if all {
+		return env.dirs.stores()
+	}
+	_, _, s, err := atRepository(ctx, env)
+	var none *worktree.NotRepositoryError
+	if errors.As(err, &none) {
+		return nil, fmt.Errorf("%w; rcc list --all shows the tasks of every repository", err)
+	}
+	return []store{s}, err
+}
+
+func printTasks(env *surroundings, views []taskView, all bool) error {
+	w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+	for _, v := range views {
+		what := "-"
+		if v.Tip != "" {
+			what = fmt.Sprintf("%d +%d -%d", v.Files, v.Added, v.Removed)
+		}
+		exit := "-"
+		if v.Exit != nil {
+			exit = fmt.Sprint(*v.Exit)
+		}
+		row := []string{v.ID, v.State, exit, what, age(v.Created), Inert(firstLine(v.Prompt, 50))}
+		if all {
+			row = append(row, Inert(v.Repository))
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
+func age(t time.Time) string {
+	switch d := time.Since(t); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}
+
+// atRepository finds the repository that rcc was started in, and its tasks.
+func atRepository(ctx context.Context, env *surroundings) (*worktree.Git, *worktree.Repo, store, error) {
+	git, err := worktree.NewGit(env.environ)
+	if err != nil {
+		return nil, nil, store{}, err
+	}
+	repo, err := git.Open(ctx, env.dir)
+	if err != nil {
+		return nil, nil, store{}, err
+	}
+	return git, repo, env.dirs.store(repo.Key()), nil
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"rcc/worktree"
+)
+
+type mergeCmd struct {
+	ID     string `arg:"" help:"Task, or the beginning of its name."`
+	Squash bool   `help:"As one commit." xor:"mode"`
+	Rebase bool   `help:"As its commits, on top of the branch." xor:"mode"`
+	FFOnly bool   `name:"ff-only" help:"Only if the branch has not moved." xor:"mode"`
+	Into   string `help:"Branch to merge into (default: the checkout's)." placeholder:"BRANCH"`
+}
+
+// action is the last thing that rcc undo can take back.
+type action struct {
+	Kind   string                `json:"kind"` // "merge", "discard" or, in mergingFile, "undo"
+	When   time.Time             `json:"when"`
+	Intent *worktree.MergeIntent `json:"intent,omitempty"`
+	// Before holds, for each task, its state before the action.
+	Before map[string]string `json:"before"`
+}
+
+const (
+	undoFile    = "undo.json"
+	mergingFile = "merging.json"
+)
+
+func (c *mergeCmd) Run(env *surroundings) error {
+	ctx := context.Background()
+	_, repo, s, err := atRepository(ctx, env)
+	if err != nil {
+		return err
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := recoverMerge(ctx, env, repo, s); err != nil {
+		return err
+	}
+	t, rec, err := s.find(c.ID)
+	if err != nil {
+		return err
+	}
+	if err := mergeable(ctx, repo, rec); err != nil {
+		return err
+	}
+	busy, err := t.tryLock()
+	if err != nil {
+		return taskError(rec, err)
+	}
+	defer busy.Close()
+	intent, err := repo.PlanMerge(ctx, c.spec(rec))
+	if err != nil {
+		return err
+	}
+	act := &action{Kind: "merge", When: time.Now().UTC(), Intent: intent, Before: map[string]string{rec.ID: rec.State}}
+	if err := writeJSON(s.path(mergingFile), act, true); err != nil {
+		return err
+	}
+	crashPoint("merge-planned")
+	if err := repo.ApplyMerge(ctx, intent); err != nil {
+		// Refused or stopped half-way: either way the checkout is brought
+		// back to one of its two states before anybody hears of it.
+		return errors.Join(err, recoverMerge(ctx, env, repo, s))
+	}
+	crashPoint("merge-applied")
+	if err := mergeDone(ctx, repo, s, act); err != nil {
+		return err
+	}
+	env.say("merged %s into %s: %s; rcc undo takes it back", rec.ID, intentTarget(intent), changes(rec))
+	return nil
+}
+
+func (c *mergeCmd) spec(rec *Record) worktree.MergeSpec {
+	spec := worktree.MergeSpec{
+		ID: rec.ID, Base: rec.Base, Start: rec.Start, Tip: rec.Tip,
+		Into: c.Into, Subject: firstLine(strings.TrimSpace(rec.Prompt), 72),
+	}
+	switch {
+	case c.Squash:
+		spec.Mode = worktree.Squash
+	case c.Rebase:
+		spec.Mode = worktree.Rebase
+	case c.FFOnly:
+		spec.Mode = worktree.FFOnly
+	}
+	return spec
+}
+
+// mergeable tells whether a task has a result, and the one that was shown.
+func mergeable(ctx context.Context, repo *worktree.Repo, rec *Record) error {
+	switch rec.State {
+	case stateReview:
+	case stateEmpty:
+		return nothing("%s changed nothing", rec.ID)
+	case stateMerged:
+		return nothing("%s was merged into %s already", rec.ID, rec.MergedTo)
+	case stateDiscarded:
+		return fmt.Errorf("cannot merge %s: it was discarded; rcc undo takes back the last discard", rec.ID)
+	default:
+		return fmt.Errorf("cannot merge %s: it is %s%s", rec.ID, rec.State, because(rec))
+	}
+	tip, err := repo.Tip(ctx, rec.ID)
+	if err != nil {
+		return err
+	}
+	if tip == "" {
+		return fmt.Errorf("cannot merge %s: its branch %s is gone; rcc discard %s forgets the task", rec.ID, rec.Branch, rec.ID)
+	}
+	if tip != rec.Tip {
+		return fmt.Errorf("cannot merge %s: %s has moved since it was shown; look at it again with rcc diff %s", rec.ID, rec.Branch, rec.ID)
+	}
+	return nil
+}
+
+// mergeDone writes down that a merge is in place.
+func mergeDone(ctx context.Context, repo *worktree.Repo, s store, act *action) error {
+	if err := writeJSON(s.path(undoFile), act, true); err != nil {
+		return err
+	}
+	for id := range act.Before {
+		t := s.task(id)
+		rec, err := t.load()
+		if err != nil {
+			return err
+		}
+		rec.State, rec.MergedTo = stateMerged, intentTarget(act.Intent)
+		if err := t.save(rec); err != nil {
+			return err
+		}
+		// Its commits are in the target, and in the task's folder for undo.
+		// A worktree that was opened on the branch keeps it.
+		open, err := repo.FindWorktree(ctx, rec.Branch)
+		if err != nil {
+			return err
+		}
+		if open == "" {
+			if err := repo.DropBranch(ctx, id, rec.Tip); err != nil {
+				return err
+			}
+		}
+	}
+	return removeFile(s.path(mergingFile))
+}
+
+// recoverMerge finishes or undoes a merge that was killed. The caller holds
+// the repository's lock.
+func recoverMerge(ctx context.Context, env *surroundings, repo *worktree.Repo, s store) error {
+	var act action
+	err := readJSON(s.path(mergingFile), &act)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || act.Intent == nil {
+		return fmt.Errorf("cannot read what became of the last merge: look at the checkout, then remove %s", s.path(mergingFile))
+	}
+	done, err := repo.RecoverMerge(ctx, act.Intent)
+	if err != nil {
+		return err
+	}
+	if !done {
+		return removeFile(s.path(mergingFile))
+	}
+	if act.Kind == "undo" {
+		env.say("an undo that was interrupted is complete now")
+		return undone(ctx, env, repo, s, &act)
+	}
+	env.say("a merge that was interrupted is complete now")
+	return mergeDone(ctx, repo, s, &act)
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func intentTarget(in *worktree.MergeIntent) string {
+	return strings.TrimPrefix(in.Ref, "refs/heads/")
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+)
+
+type openCmd struct {
+	ID string `arg:"" help:"Task, or the beginning of its name."`
+}
+
+func (c *openCmd) Run(env *surroundings) error {
+	ctx := context.Background()
+	_, repo, s, err := atRepository(ctx, env)
+	if err != nil {
+		return err
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	_, rec, err := s.find(c.ID)
+	if err != nil {
+		return err
+	}
+	path, err := repo.FindWorktree(ctx, rec.Branch)
+	if err != nil {
+		return err
+	}
+	if path == "" {
+		if err := mergeable(ctx, repo, rec); err != nil {
+			return err
+		}
+		// Never the folder that the agent wrote in: a worktree of the branch,
+		// made from objects that were checked.
+		path = openedPath(s, rec.ID)
+		if err := repo.OpenWorktree(ctx, rec.ID, rec.Base, path); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(env.stdout, path)
+	return err
+}
+
+// openedPath stands beside the tasks' folders, so that forgetting a task never
+// removes what a person did.
+func openedPath(s store, id string) string { return filepath.Join(s.dir, "open", id) }

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hinshun/vt10x"
+
+	"rcc/isolate"
+)
+
+// screen follows what a program shows on its terminal, so that a client that
+// attaches later sees the same. It reads hostile bytes: an emulator that
+// cannot cope with them is dropped, and the client sees an empty screen until
+// the program draws again.
+type screen struct {
+	term vt10x.Terminal
+}
+
+func newScreen(size isolate.Size) *screen {
+	return &screen{vt10x.New(vt10x.WithSize(max(int(size.Cols), 1), max(int(size.Rows), 1)))}
+}
+
+func (s *screen) Write(p []byte) (n int, err error) {
+	if s.term == nil {
+		return len(p), nil
+	}
+	defer s.guard()
+	s.term.Write(p)
+	return len(p), nil
+}
+
+func (s *screen) resize(size isolate.Size) {
+	if s.term == nil || size.Cols == 0 || size.Rows == 0 {
+		return
+	}
+	defer s.guard()
+	s.term.Resize(int(size.Cols), int(size.Rows))
+}
+
+func (s *screen) guard() {
+	if recover() != nil {
+		s.term = nil
+	}
+}
+
+// Bits of a glyph's mode in vt10x, which does not export them.
+const (
+	glyphReverse = 1 << iota
+	glyphUnderline
+	glyphBold
+	_
+	glyphItalic
+	glyphBlink
+)
+
+// render gives the bytes that bring a terminal to show this screen.
+func (s *screen) render() (out []byte) {
+	if s.term == nil {
+		return nil
+	}
+	defer func() {
+		if recover() != nil {
+			s.term, out = nil, nil
+		}
+	}()
+	s.term.Lock()
+	defer s.term.Unlock()
+	cols, rows := s.term.Size()
+	var b strings.Builder
+	if s.term.Mode()&vt10x.ModeAltScreen != 0 {
+		b.WriteString("\x1b[?1049h")
+	}
+	b.WriteString("\x1b[0m\x1b[H\x1b[2J")
+	last := vt10x.Glyph{FG: vt10x.DefaultFG, BG: vt10x.DefaultBG}
+	for y := range rows {
+		width := lastInk(s.term, y, cols)
+		if width == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\x1b[%d;1H", y+1)
+		for x := range width {
+			g := s.term.Cell(x, y)
+			if g.Mode != last.Mode || g.FG != last.FG || g.BG != last.BG {
+				b.WriteString(rendition(g))
+				last = g
+			}
+			if g.Char < ' ' || g.Char == 0x7f {
+				g.Char = ' '
+			}
+			b.WriteRune(g.Char)
+		}
+	}
+	c := s.term.Cursor()
+	fmt.Fprintf(&b, "\x1b[0m\x1b[%d;%dH", c.Y+1, c.X+1)
+	if !s.term.CursorVisible() {
+		b.WriteString("\x1b[?25l")
+	}
+	return []byte(b.String())
+}
+
+// lastInk is how many cells of a line must be drawn.
+func lastInk(t vt10x.Terminal, y, cols int) int {
+	for x := cols - 1; x >= 0; x-- {
+		g := t.Cell(x, y)
+		if g.Char != ' ' && g.Char != 0 || g.BG != vt10x.DefaultBG || g.Mode&(glyphReverse|glyphUnderline) != 0 {
+			return x + 1
+		}
+	}
+	return 0
+}
+
+// rendition is the SGR sequence for a cell (ECMA-48, 8.3.117).
+func rendition(g vt10x.Glyph) string {
+	p := []string{"0"}
+	for _, m := range []struct {
+		bit int16
+		sgr string
+	}{{glyphBold, "1"}, {glyphItalic, "3"}, {glyphUnderline, "4"}, {glyphBlink, "5"}} {
+		if g.Mode&m.bit != 0 {
+			p = append(p, m.sgr)
+		}
+	}
+	// vt10x swaps the colours of a reversed cell when it is drawn.
+	p = append(p, colour(g.FG, 30), colour(g.BG, 40))
+	return "\x1b[" + strings.Join(p, ";") + "m"
+}
+
+func colour(c vt10x.Color, base int) string {
+	switch {
+	case c >= vt10x.DefaultFG:
+		if (c == vt10x.DefaultBG) != (base == 40) { // reversed defaults
+			return fmt.Sprint(map[int]int{30: 30, 40: 47}[base])
+		}
+		return fmt.Sprint(base + 9)
+	case c < 8:
+		return fmt.Sprint(base + int(c))
+	case c < 16:
+		return fmt.Sprint(base + 52 + int(c))
+	case c < 256:
+		return fmt.Sprintf("%d;5;%d", base+8, c)
+	}
+	return fmt.Sprintf("%d;2;%d;%d;%d", base+8, c>>16&0xff, c>>8&0xff, c&0xff)
+}

@@ -1,0 +1,464 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"rcc/isolate"
+	"rcc/worktree"
+)
+
+// session joins the parts for one task: tree, sandbox, program, harvest. It is
+// what a supervisor runs; rcc run and rcc exec run it in their own process.
+type session struct {
+	env    *surroundings
+	task   task
+	rec    *Record
+	events events
+	hub    *hub
+	output *keptFile
+
+	git  *worktree.Git
+	repo *worktree.Repo
+
+	stop chan syscall.Signal // asks the program to end
+
+	mu sync.Mutex
+	sb *isolate.Sandbox // while the command runs
+}
+
+// sandbox is the running one, or nil.
+func (s *session) sandbox() *isolate.Sandbox {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sb
+}
+
+func (s *session) setSandbox(sb *isolate.Sandbox) {
+	s.mu.Lock()
+	s.sb = sb
+	s.mu.Unlock()
+}
+
+// stopGrace is how long a program has between being asked to end and being
+// killed.
+const stopGrace = 10 * time.Second
+
+// exit statuses of rcc's own, as in env(1), timeout(1) and docker run.
+const (
+	exitTimedOut = 124
+	exitCannot   = 125
+)
+
+func newSession(env *surroundings, t task, r *Record) (*session, error) {
+	s := &session{env: env, task: t, rec: r, stop: make(chan syscall.Signal, 1)}
+	ev, err := openKept(t.path("events.jsonl"), eventLimit)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write to the state folder: %w", underlying(err))
+	}
+	s.events = events{ev}
+	if s.output, err = openKept(t.path("output.log"), outputLimit); err != nil {
+		return nil, fmt.Errorf("cannot write to the state folder: %w", underlying(err))
+	}
+	if s.git, err = worktree.NewGit(env.environ); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// phase says, in the record and the log, what the session is about to do, so
+// that after a crash it is known how far it came.
+func (s *session) phase(name string) error {
+	s.rec.Phase = name
+	s.events.add(event{Event: "phase", Text: name})
+	if err := s.task.save(s.rec); err != nil {
+		return err
+	}
+	crashPoint(name)
+	return nil
+}
+
+// run is the life of a task, from its folder to its state at the end. The
+// exit status is the command's own, or one of rcc's with an error.
+func (s *session) run(ctx context.Context, input bool) (int, error) {
+	began := time.Now()
+	status, err := s.work(ctx, input)
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("cannot go on: interrupted before the command started")
+	}
+	if err != nil {
+		// What was there to take over is kept by the folder; the record says
+		// why nothing was.
+		s.rec.State, s.rec.Reason = stateFailed, oneLine(err)
+		if s.rec.Exit == nil {
+			s.rec.Exit = &status
+		}
+	}
+	s.rec.Phase, s.rec.Finished = "", time.Now().UTC()
+	if saveErr := s.task.save(s.rec); err == nil && saveErr != nil {
+		status, err = exitCannot, saveErr
+	}
+	s.events.add(event{Event: "end", Text: s.rec.State, Exit: s.rec.Exit, Tip: s.rec.Tip, Millis: millis(began)})
+	return status, err
+}
+
+func millis(since time.Time) float64 { return float64(time.Since(since).Microseconds()) / 1000 }
+
+func (s *session) work(ctx context.Context, input bool) (int, error) {
+	if err := s.makeTree(ctx); err != nil {
+		return exitCannot, err
+	}
+	sb, err := s.start(ctx)
+	if err != nil {
+		return exitCannot, err
+	}
+	s.setSandbox(sb)
+	status, err := s.command(ctx, sb, input)
+	s.setSandbox(nil)
+	// Whatever the command left running ends here, before anything of its
+	// work is read.
+	if closeErr := sb.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		var ee *isolate.ExecError
+		if errors.As(err, &ee) {
+			return ee.Status, err
+		}
+		return exitCannot, err
+	}
+	s.rec.Exit = &status
+	if s.rec.Run {
+		return status, nil
+	}
+	if err := s.takeOver(context.WithoutCancel(ctx)); err != nil {
+		return status, err
+	}
+	return status, nil
+}
+
+// makeTree prepares the tree and everything else that the sandbox shows.
+func (s *session) makeTree(ctx context.Context) error {
+	if err := s.phase("prepare"); err != nil {
+		return err
+	}
+	var err error
+	if s.repo, err = s.git.Open(ctx, s.rec.Repository); err != nil {
+		return err
+	}
+	home := s.task.path("home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return fmt.Errorf("cannot make the private home: %w", underlying(err))
+	}
+	// Repositories that the agent makes for its tests have an author as well.
+	if err := os.WriteFile(filepath.Join(home, ".gitconfig"), s.repo.IdentityConfig(), 0o644); err != nil {
+		return fmt.Errorf("cannot make the private home: %w", underlying(err))
+	}
+	uid, gid := -1, -1
+	if s.rec.HostUID != os.Geteuid() {
+		uid, gid = s.rec.HostUID, s.rec.HostGID
+		for _, p := range []string{home, filepath.Join(home, ".gitconfig")} {
+			if err := os.Chown(p, uid, gid); err != nil {
+				return fmt.Errorf("cannot give the private home to the task's user id: %w", underlying(err))
+			}
+		}
+	}
+	s.rec.Tree, err = s.repo.NewTree(ctx, worktree.TreeSpec{
+		Dir: s.task.dir, ID: s.rec.ID, Base: s.rec.Base, Dirty: s.rec.Dirty, UID: uid, GID: gid,
+	})
+	if err != nil {
+		return err
+	}
+	s.rec.Base, s.rec.Start = s.rec.Tree.Base, s.rec.Tree.Start
+	notes, err := s.repo.Notes(ctx, s.rec.Base)
+	if err != nil {
+		return err
+	}
+	s.tell(append(notes, s.rec.Tree.Notes...))
+	return nil
+}
+
+// tell keeps what a user should know about a task, and says it, once.
+func (s *session) tell(notes []string) {
+	for _, n := range notes {
+		if slices.Contains(s.rec.Notes, n) {
+			continue
+		}
+		s.rec.Notes = append(s.rec.Notes, n)
+		s.events.add(event{Event: "note", Text: n})
+		if s.hub != nil {
+			s.hub.note(n)
+		} else {
+			s.env.say("%s: %s", s.rec.ID, Inert(n))
+		}
+	}
+}
+
+// job is the sandbox's job for the task's own tree.
+func (s *session) job(home string, mounts []worktree.Mount) isolate.Job {
+	j := isolate.Job{
+		Dir: s.repo.Path, Home: home,
+		UID: s.rec.UID, GID: s.rec.GID, HostUID: s.rec.HostUID, HostGID: s.rec.HostGID,
+		User: userName(s.env), Shell: insideShell(),
+	}
+	for _, m := range mounts {
+		j.Binds = append(j.Binds, isolate.Bind{Source: m.Source, Target: m.Target, Writable: m.Writable, MapOwner: m.MapOwner, Empty: m.Empty})
+	}
+	return j
+}
+
+// plan is the sandbox of the command.
+func (s *session) plan() (*isolate.Plan, error) {
+	return isolate.NewPlan(isolate.Policy{Net: "none"}, s.job(s.task.path("home"), s.rec.Tree.Mounts()), isolate.LookHost(s.env.environ))
+}
+
+// start makes the sandbox and fills the tree in it.
+func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
+	if err := s.phase("sandbox"); err != nil {
+		return nil, err
+	}
+	sb, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.populate(ctx, sb); err != nil {
+		sb.Close()
+		return nil, err
+	}
+	return sb, nil
+}
+
+func (s *session) enter(ctx context.Context) (*isolate.Sandbox, error) {
+	plan, err := s.plan()
+	if err != nil {
+		return nil, err
+	}
+	return isolate.Start(ctx, plan)
+}
+
+func (s *session) populate(ctx context.Context, sb *isolate.Sandbox) error {
+	if err := s.phase("populate"); err != nil {
+		return err
+	}
+	for _, args := range s.rec.Tree.Populate() {
+		if err := runQuietly(ctx, sb, args); err != nil {
+			return fmt.Errorf("cannot fill the tree: %w", err)
+		}
+	}
+	return s.rec.Tree.Populated(ctx)
+}
+
+// runQuietly runs a command of ours in the sandbox; what it prints is only for
+// the error.
+func runQuietly(ctx context.Context, sb *isolate.Sandbox, args []string) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	p, err := sb.Spawn(isolate.Program{Args: args, Files: []*os.File{null, null, w}})
+	w.Close()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { p.Signal(syscall.SIGKILL) })
+	defer stop()
+	said := readUpTo(r, 4<<10)
+	status, err := p.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil && status != 0 {
+		err = fmt.Errorf("%s: status %d: %s", args[0], status, Inert(strings.TrimSpace(firstLine(said, 300))))
+	}
+	return err
+}
+
+// command runs what the task is for, and waits for it.
+func (s *session) command(ctx context.Context, sb *isolate.Sandbox, input bool) (int, error) {
+	if err := s.phase("command"); err != nil {
+		return exitCannot, err
+	}
+	prog := isolate.Program{Args: s.rec.Command, Env: s.programEnv()}
+	if err := s.hub.start(sb, prog, input); err != nil {
+		return exitCannot, err
+	}
+	return s.wait(ctx, s.hub.proc)
+}
+
+// wait bounds the program by the task's time and by requests to stop.
+func (s *session) wait(ctx context.Context, p *isolate.Process) (int, error) {
+	var timeout, kill <-chan time.Time
+	if s.rec.Timeout > 0 {
+		timeout = time.After(s.rec.Timeout)
+	}
+	timedOut := false
+	end := func(sig syscall.Signal) {
+		p.Signal(sig)
+		if kill == nil {
+			kill = time.After(stopGrace)
+		}
+	}
+	done := ctx.Done()
+	for {
+		select {
+		case <-p.Done():
+			status, err := p.Wait()
+			if timedOut {
+				status = exitTimedOut
+			}
+			return status, err
+		case <-timeout:
+			timedOut = true
+			s.hub.note(fmt.Sprintf("the time of %s is over", s.rec.Timeout))
+			s.events.add(event{Event: "timeout"})
+			end(syscall.SIGTERM)
+		case sig := <-s.stop:
+			s.events.add(event{Event: "stop"})
+			end(sig)
+		case <-done:
+			done = nil
+			end(syscall.SIGTERM)
+		case <-kill:
+			p.Signal(syscall.SIGKILL)
+			kill = time.After(stopGrace) // again: the group may have changed
+		}
+	}
+}
+
+// programEnv is what the program finds besides the sandbox's own variables:
+// a short list from the caller, and the task.
+func (s *session) programEnv() []string {
+	return append(passedEnv(s.env.environ), "RCC_TASK="+s.rec.ID, "RCC_PROMPT="+s.rec.Prompt)
+}
+
+// execEnv is the same for a further program; more comes from its client, such
+// as TERM of the terminal that it sits at.
+func (s *session) execEnv(more []string) []string {
+	return append(s.programEnv(), passedEnv(more)...)
+}
+
+// takeOver brings the result out of the tree into the repository.
+func (s *session) takeOver(ctx context.Context) error {
+	if err := s.phase("harvest"); err != nil {
+		return err
+	}
+	began := time.Now()
+	h, err := s.rec.Tree.Harvest(ctx, s.repo, s.confine, worktree.HarvestOptions{Message: harvestMessage(s.rec), Time: time.Now()})
+	if err != nil {
+		return err
+	}
+	s.events.add(event{Event: "harvested", Tip: h.Tip, Millis: millis(began)})
+	s.tell(h.Notes)
+	if h.Tip == s.rec.Base {
+		return s.nothingChanged(ctx)
+	}
+	st, err := s.rec.Tree.Stat(ctx, s.repo, h.Tip)
+	if err != nil {
+		return err
+	}
+	if err := s.phase("accept"); err != nil {
+		return err
+	}
+	if err := s.rec.Tree.Accept(ctx, s.repo, h.Tip); err != nil {
+		return err
+	}
+	crashPoint("accepted")
+	s.rec.Tip = h.Tip
+	s.rec.Files, s.rec.Added, s.rec.Removed = st.Files, st.Added, st.Removed
+	s.rec.State, s.rec.Reason = stateReview, ""
+	return nil
+}
+
+// nothingChanged is the end of a task whose tree is as it was at the start.
+func (s *session) nothingChanged(ctx context.Context) error {
+	if s.rec.Tip != "" { // an earlier harvest had something
+		if err := s.repo.DropBranch(ctx, s.rec.ID, s.rec.Tip); err != nil {
+			return err
+		}
+		s.rec.Tip = ""
+	}
+	s.rec.Files, s.rec.Added, s.rec.Removed = 0, 0, 0
+	s.rec.State, s.rec.Reason = stateEmpty, ""
+	if s.rec.Exit != nil && *s.rec.Exit != 0 {
+		s.rec.State, s.rec.Reason = stateFailed, fmt.Sprintf("the command ended with status %d and changed nothing", *s.rec.Exit)
+	}
+	return nil
+}
+
+// harvestMessage is the message of the commit for what was left uncommitted.
+func harvestMessage(r *Record) string {
+	subject := firstLine(strings.TrimSpace(r.Prompt), 72)
+	if subject == "" {
+		subject = "Work of " + r.ID
+	}
+	return fmt.Sprintf("%s\n\nUncommitted work at the end of the rcc task %s.\n", subject, r.ID)
+}
+
+// confine runs one of the worktree package's jobs in a sandbox of its own.
+func (s *session) confine(ctx context.Context, j worktree.Job) (func() (int, error), error) {
+	job := s.job("", j.Mounts)
+	if j.Dir != "" {
+		job.Dir = j.Dir
+	}
+	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(s.env.environ))
+	if err != nil {
+		return nil, err
+	}
+	cancel := context.CancelFunc(func() {})
+	if j.Limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, j.Limit)
+	}
+	sb, err := isolate.Start(ctx, plan)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	p, err := sb.Spawn(isolate.Program{Args: j.Args, Env: j.Env, Files: j.Files, Self: len(j.Args) > 0 && j.Args[0] == worktree.HarvestName})
+	if err != nil {
+		cancel()
+		return nil, errors.Join(err, sb.Close())
+	}
+	stop := context.AfterFunc(ctx, func() { p.Signal(syscall.SIGKILL) })
+	return func() (int, error) {
+		defer cancel()
+		status, err := p.Wait()
+		stop()
+		err = errors.Join(err, sb.Close())
+		if ctx.Err() != nil {
+			err = fmt.Errorf("cannot finish the %s in time: %w", j.Name, ctx.Err())
+		}
+		return status, err
+	}, nil
+}
+
+// taskUser decides who the program is: the caller's own ids, or, when that is
+// root, ids of the task's own that nobody else on the machine has.
+func taskUser(r *Record, key string) {
+	r.UID, r.GID = os.Geteuid(), os.Getegid()
+	r.HostUID, r.HostGID = r.UID, r.GID
+	if r.UID != 0 {
+		return
+	}
+	r.UID, r.GID = 1000, 1000
+	// 1879048192 to 2147483647 is not used by anybody (systemd's
+	// UIDS-GIDS.md, "Summary"); a task's place in it follows from its name.
+	h := fnv.New32a()
+	h.Write([]byte(filepath.Join(key, r.ID)))
+	r.HostUID = 1879048192 + int(h.Sum32()%(1<<28-1))
+	r.HostGID = r.HostUID
+}

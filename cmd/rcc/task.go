@@ -1,0 +1,402 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"rcc/isolate"
+	"rcc/worktree"
+)
+
+// startFlags are those of task and run.
+type startFlags struct {
+	Name    string         `help:"Name of the task (default: from the prompt)." placeholder:"ID"`
+	Base    string         `help:"Commit to start from (default: HEAD)." placeholder:"REV"`
+	Dirty   *bool          `help:"Carry uncommitted and untracked work along." negatable:""`
+	Net     string         `help:"The way out: none." enum:"none," default:"" placeholder:"none"`
+	Timeout *time.Duration `help:"End the command after this time, such as 30m; its status is then 124." placeholder:"DURATION"`
+	Tree    string         `help:"Kind of tree: auto or checkout." enum:"auto,checkout," default:"" placeholder:"KIND"`
+	DryRun  bool           `help:"Print the plan and do nothing."`
+	JSON    bool           `name:"json" help:"Print the result as JSON; the command's output goes to standard error."`
+}
+
+type taskCmd struct {
+	Prompt string `arg:"" optional:"" help:"What is to be done, in words."`
+	startFlags
+	Agent  string `help:"Agent of the configuration to use." placeholder:"NAME"`
+	Detach *bool  `help:"Do not wait: rcc attach comes back to it." negatable:""`
+}
+
+func (c *taskCmd) Help() string {
+	return `rcc task [flags] PROMPT [-- COMMAND ARG...]
+
+Without COMMAND the configured agent runs; with it, any program does, and finds
+the prompt in RCC_PROMPT. The exit status is the command's own.`
+}
+
+func (c *taskCmd) Run(env *surroundings, command commandLine) error {
+	ctx := context.Background()
+	if strings.TrimSpace(c.Prompt) == "" {
+		return usage("cannot start a task without a prompt; try: rcc task \"fix tests\"")
+	}
+	st, err := prepareStart(ctx, env, &c.startFlags, c.Prompt)
+	if err != nil {
+		return err
+	}
+	rec := st.record
+	if command == nil {
+		if rec.Command, err = st.config.AgentCommand(c.Agent, c.Prompt); err != nil {
+			return err
+		}
+	} else if c.Agent != "" {
+		return usage("cannot use both --agent and a command after --; choose one")
+	} else if len(command) == 0 {
+		return usage("cannot run an empty command; name one after --")
+	} else {
+		rec.Command = command
+	}
+	if c.DryRun {
+		return st.dryRun(env, c.JSON)
+	}
+	detach := st.config.Detach.Value
+	if c.Detach != nil {
+		detach = *c.Detach
+	}
+	size := terminalSize(env)
+	if c.JSON {
+		size = nil
+	}
+	// A detached task has a terminal as well where rcc is on one: rcc attach
+	// shows it later.
+	rec.Terminal = size != nil
+	t, lock, err := st.create(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	sup, err := startSupervisor(env, orders{Dir: t.dir, Size: size, Client: !detach, Input: !detach}, lock)
+	if err != nil {
+		rec.State, rec.Reason = stateFailed, oneLine(err)
+		return errors.Join(err, t.save(rec))
+	}
+	lock.Close()
+	if detach {
+		env.say("%s is running; rcc attach %s shows it", rec.ID, rec.ID)
+		if c.JSON {
+			return printJSON(env, viewOf(rec))
+		}
+		fmt.Fprintln(env.stdout, rec.ID)
+		return nil
+	}
+	// When the supervisor ends before we do, its status must not stay behind.
+	go sup.Wait()
+	return followTask(env, t, size, c.JSON)
+}
+
+// followTask is the first client of a task that was just started.
+func followTask(env *surroundings, t task, size *isolate.Size, asJSON bool) error {
+	conn, err := dial(t)
+	if err != nil {
+		return err
+	}
+	cl := &client{
+		env: env, f: &frames{rw: conn}, stdout: env.stdout, stderr: env.stderr, detachable: true,
+		hello: hello{Want: "attach", First: true, Input: true, Terminal: size != nil, Size: size},
+	}
+	if asJSON {
+		cl.stdout = env.stderr
+	}
+	if size != nil {
+		env.say("%s: Control-] leaves it running", t.id())
+	}
+	return afterTask(env, t, cl, asJSON)
+}
+
+// afterTask runs a client of a task to its end and tells the result.
+func afterTask(env *surroundings, t task, cl *client, asJSON bool) error {
+	o, err := cl.run()
+	if errors.Is(err, errDetached) {
+		fmt.Fprint(env.stderr, "\r\n")
+		env.say("left %s running; rcc attach %s comes back to it", t.id(), t.id())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rec, loadErr := t.load()
+	if loadErr != nil {
+		return loadErr
+	}
+	if o.Error != "" {
+		env.say("%s", Inert(o.Error))
+	}
+	summarize(env, rec)
+	if asJSON {
+		if err := printJSON(env, viewOf(rec)); err != nil {
+			return err
+		}
+	}
+	if o.Error != "" && o.Exit == 0 {
+		o.Exit = exitCannot
+	}
+	if o.Exit != 0 {
+		return &statusError{status: o.Exit}
+	}
+	return nil
+}
+
+// summarize tells in a line what became of a task, and what to do next.
+func summarize(env *surroundings, r *Record) {
+	switch r.State {
+	case stateReview:
+		env.say("%s: %s; see rcc diff %s, then rcc merge or rcc discard", r.ID, changes(r), r.ID)
+	case stateEmpty:
+		env.say("%s: no changes", r.ID)
+	}
+}
+
+func changes(r *Record) string {
+	files := "1 file"
+	if r.Files != 1 {
+		files = fmt.Sprintf("%d files", r.Files)
+	}
+	return fmt.Sprintf("%s changed, +%d -%d", files, r.Added, r.Removed)
+}
+
+// start is what task and run know before anything is made.
+type start struct {
+	env    *surroundings
+	git    *worktree.Git
+	repo   *worktree.Repo
+	store  store
+	config *Config
+	record *Record
+	named  bool
+	tree   string
+}
+
+// prepareStart finds the repository, the configuration and the base, and
+// writes nothing: what can be refused is refused here.
+func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt string) (*start, error) {
+	st := &start{env: env, named: f.Name != ""}
+	var err error
+	if st.git, err = worktree.NewGit(env.environ); err != nil {
+		return nil, err
+	}
+	if st.repo, err = st.git.Open(ctx, env.dir); err != nil {
+		return nil, err
+	}
+	if err := isolate.CheckTarget(st.repo.Path); err != nil {
+		return nil, err
+	}
+	base := f.Base
+	if base == "" {
+		base = "HEAD"
+	}
+	commit, err := st.repo.Resolve(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	if st.config, err = readConfig(ctx, env, st.repo, commit); err != nil {
+		return nil, err
+	}
+	id := f.Name
+	if id == "" {
+		id = NewID(prompt, rand.Reader)
+	} else if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	r := &Record{
+		ID: id, State: stateRunning, Phase: "start", Branch: "rcc/" + id, Base: commit, Start: commit,
+		Prompt: prompt, Created: time.Now().UTC(), Repository: st.repo.Path,
+		Dirty: st.config.Dirty.Value, Timeout: st.config.Timeout.Value,
+	}
+	if f.Dirty != nil {
+		r.Dirty = *f.Dirty
+	}
+	if f.Timeout != nil {
+		if *f.Timeout <= 0 {
+			return nil, usage("cannot use --timeout %s: it must be longer than nothing, such as 30m", *f.Timeout)
+		}
+		r.Timeout = *f.Timeout
+	}
+	st.tree = f.Tree
+	if st.tree == "" {
+		st.tree = st.config.Tree.Value
+	}
+	st.store = env.dirs.store(st.repo.Key())
+	taskUser(r, st.repo.Key())
+	st.record = r
+	return st, nil
+}
+
+func readConfig(ctx context.Context, env *surroundings, repo *worktree.Repo, commit string) (*Config, error) {
+	path, err := UserConfigPath(env.getenv)
+	if err != nil {
+		return nil, err
+	}
+	user, err := ReadUserConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	inRepo, _, err := repo.ReadFile(ctx, commit, "rcc.toml")
+	if err != nil {
+		return nil, err
+	}
+	return LoadConfig(path, user, "rcc.toml", inRepo)
+}
+
+// create makes the task: from here on, rcc list shows it.
+func (st *start) create(ctx context.Context) (task, *os.File, error) {
+	repoLock, err := st.store.lock()
+	if err != nil {
+		return task{}, nil, err
+	}
+	defer repoLock.Close()
+	if err := writeJSON(st.store.path("repository.json"), repositoryFile{Path: st.repo.Path, CommonDir: st.repo.CommonDir}, false); err != nil {
+		return task{}, nil, err
+	}
+	if taken, err := st.repo.BranchExists(ctx, st.record.ID); err != nil {
+		return task{}, nil, err
+	} else if taken {
+		return task{}, nil, fmt.Errorf("cannot name a task %s: the branch rcc/%s exists; choose another name with --name", st.record.ID, st.record.ID)
+	}
+	return st.store.create(st.record)
+}
+
+// repositoryFile says, in the state folder, which repository it is for.
+type repositoryFile struct {
+	Path      string `json:"path"`
+	CommonDir string `json:"commonDir"`
+}
+
+func (s store) path(name string) string { return s.dir + "/" + name }
+
+// runCmd is the same without a task: the tree goes when the command ends.
+type runCmd struct {
+	startFlags
+	Keep bool `help:"Turn it into a task at the end."`
+}
+
+func (c *runCmd) Help() string { return "rcc run [flags] -- COMMAND ARG..." }
+
+func (c *runCmd) Run(env *surroundings, command commandLine) error {
+	ctx := context.Background()
+	if len(command) == 0 {
+		return usage("cannot run nothing; name a command after --, as in: rcc run -- make test")
+	}
+	if c.JSON && !c.Keep {
+		return usage("cannot print a result as JSON when nothing is kept; add --keep")
+	}
+	prompt := strings.Join(command, " ")
+	st, err := prepareStart(ctx, env, &c.startFlags, prompt)
+	if err != nil {
+		return err
+	}
+	rec := st.record
+	rec.Command, rec.Run = command, !c.Keep
+	if c.DryRun {
+		return st.dryRun(env, c.JSON)
+	}
+	size := terminalSize(env)
+	if c.JSON {
+		size = nil
+	}
+	rec.Terminal = size != nil
+	t, lock, err := st.create(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	status, err := runHere(ctx, env, t, rec, size, c.JSON)
+	if rec.Run {
+		if gone := removeTask(ctx, st.repo, t, rec); err == nil {
+			err = gone
+		}
+	} else {
+		summarize(env, rec)
+		if c.JSON {
+			err = errors.Join(err, printJSON(env, viewOf(rec)))
+		}
+	}
+	if err != nil {
+		return &statusError{max(status, exitCannot), err}
+	}
+	if status != 0 {
+		return &statusError{status: status}
+	}
+	return nil
+}
+
+// runHere is a session in this process, with this process as its only client.
+func runHere(ctx context.Context, env *surroundings, t task, rec *Record, size *isolate.Size, asJSON bool) (int, error) {
+	s, err := newSession(env, t, rec)
+	if err != nil {
+		return exitCannot, err
+	}
+	s.hub = newHub(size, s.output)
+	cl, served := connectHere(env, s.hub, size)
+	if asJSON {
+		cl.stdout = env.stderr
+	}
+	// ^C belongs to the program; before there is one, it ends rcc in good order.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.hub.early = cancel
+	result := make(chan error, 1)
+	go func() {
+		_, err := cl.run()
+		result <- err
+	}()
+	<-served
+	status, err := s.run(ctx, true)
+	s.hub.drain(0)
+	s.hub.finish(over{Exit: status})
+	<-result
+	return status, err
+}
+
+// connectHere joins this process as a client of a hub of its own. The channel
+// is closed when the hub knows the client.
+func connectHere(env *surroundings, h *hub, size *isolate.Size) (*client, chan struct{}) {
+	mine, theirs := net.Pipe()
+	cl := &client{
+		env: env, f: &frames{rw: mine}, stdout: env.stdout, stderr: env.stderr,
+		hello: hello{Want: "attach", First: true, Input: true, Terminal: size != nil, Size: size},
+	}
+	served := make(chan struct{})
+	go func() {
+		f := &frames{rw: theirs}
+		if kind, _, err := f.read(); err != nil || kind != frameHello {
+			return
+		}
+		h.join(f, cl.hello)
+		close(served)
+		h.serve(f)
+		h.signal(syscall.SIGHUP) // nobody reads any more
+	}()
+	return cl, served
+}
+
+// quoted shows a command as one could type it.
+func quoted(command []string) string {
+	out := make([]string, len(command))
+	for i, a := range command {
+		if a != "" && !strings.ContainsFunc(a, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || slices.Contains([]rune("-_./=:,+@%"), r))
+		}) {
+			out[i] = a
+			continue
+		}
+		out[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+	}
+	return strings.Join(out, " ")
+}
