@@ -14,10 +14,13 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 LDFLAGS = -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
-.PHONY: build test test-plain test-race check vet staticcheck gofumpt govulncheck fuzz bench install clean
+.PHONY: build demo test test-plain test-race check vet staticcheck gofumpt govulncheck fuzz bench install clean
 
 build: ## ./rcc, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o rcc ./cmd/rcc
+
+demo: build ## the whole thing on a scratch repository
+	./rcc demo
 
 # The race detector first: the plain run tells the result at the end.
 test: test-race test-plain ## everything; RCC_REQUIRE=all lets nothing be skipped

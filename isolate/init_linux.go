@@ -75,7 +75,7 @@ func setUp(w wire, p *Plan) error {
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 		return stepError("make a time namespace", err)
 	}
-	if err := setLimits(); err != nil {
+	if err := setLimits(p); err != nil {
 		return stepError("set resource limits", err)
 	}
 	// Last: everything above needs a capability.
@@ -112,7 +112,12 @@ func limitUserNamespaces(n int) error {
 // setLimits: no core dump reaches the host. 0 would still start a handler that
 // core_pattern pipes to, on the host and with the program's bytes; 1 does not
 // (core(5), and "cprm.limit == 1" in fs/coredump.c).
-func setLimits() error {
+func setLimits(p *Plan) error {
+	if p.Data > 0 {
+		if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: p.Data, Max: p.Data}); err != nil {
+			return err
+		}
+	}
 	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1})
 }
 

@@ -33,6 +33,10 @@ type Job struct {
 	HostUID, HostGID int
 	// User is the name in /etc/passwd.
 	User string
+	// Data bounds what one process may hold in its own memory, in bytes
+	// (RLIMIT_DATA in setrlimit(2): heap and private writable mappings, not
+	// files that are mapped); 0 is no bound.
+	Data uint64
 	// Shell is the login shell in /etc/passwd, default /bin/sh.
 	Shell string
 }
@@ -102,6 +106,8 @@ type Plan struct {
 	// program's host uid could not reach them) and drops the groups.
 	Privileged bool   `json:"privileged,omitempty"`
 	Steps      []Step `json:"steps"`
+	// Data is RLIMIT_DATA in bytes, 0 for none.
+	Data uint64 `json:"data,omitempty"`
 	// UserNamespaces is how many user namespaces the program may make.
 	UserNamespaces int `json:"userNamespaces"`
 	// Env is where every program's environment starts.
@@ -151,7 +157,7 @@ func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
 	p := &Plan{
 		Version: planVersion, Hostname: Hostname, Net: policy.Net, Dir: job.Dir,
 		UID: job.UID, GID: job.GID, HostUID: job.HostUID, HostGID: job.HostGID,
-		Privileged: host.Root,
+		Privileged: host.Root, Data: job.Data,
 	}
 	p.tools(host)
 	p.system()

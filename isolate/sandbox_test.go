@@ -91,8 +91,10 @@ type world struct {
 func newWorld(t *testing.T, edit func(*Job)) *world {
 	t.Helper()
 	tree := t.TempDir()
-	job := Job{Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent",
-		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}}}
+	job := Job{
+		Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent",
+		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}},
+	}
 	if os.Getuid() == 0 {
 		job.HostUID, job.HostGID = 1879048200, 1879048200
 		if err := os.Chown(tree, job.HostUID, job.HostGID); err != nil {
@@ -341,6 +343,16 @@ func TestNothingInherited(t *testing.T) {
 	w.want(t, "ulimit -Hc", "0") // in blocks: 1 byte, which stops handlers too
 }
 
+func TestDataLimit(t *testing.T) {
+	const script = "head -c 200000000 /dev/zero | tail -c 150000000 | wc -c" // tail keeps it in memory
+	w := newWorld(t, nil)
+	w.want(t, script, "150000000")
+	w = newWorld(t, func(j *Job) { j.Data = 100 << 20 })
+	if out, _ := w.sh(t, script); !strings.Contains(out, "memory exhausted") {
+		t.Errorf("150 MB were held under a limit of 100 MiB: %s", out)
+	}
+}
+
 func TestNetworkNone(t *testing.T) {
 	w := newWorld(t, nil)
 	w.want(t, "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '", "lo")
@@ -551,8 +563,10 @@ func TestTerminal(t *testing.T) {
 }
 
 func TestStepErrorNamesTheStep(t *testing.T) {
-	job := Job{Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: 1000, HostGID: 1000, User: "u",
-		Binds: []Bind{{Source: "/no/such/folder", Target: "/work/proj"}}}
+	job := Job{
+		Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: 1000, HostGID: 1000, User: "u",
+		Binds: []Bind{{Source: "/no/such/folder", Target: "/work/proj"}},
+	}
 	if os.Getuid() != 0 {
 		job.HostUID, job.HostGID = os.Getuid(), os.Getgid()
 	}
@@ -575,8 +589,10 @@ func TestMountTargetIsALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	inner := t.TempDir()
-	job := Job{Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "u",
-		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}, {Source: inner, Target: "/work/proj/inner", Writable: true}}}
+	job := Job{
+		Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "u",
+		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}, {Source: inner, Target: "/work/proj/inner", Writable: true}},
+	}
 	if os.Getuid() == 0 {
 		job.HostUID, job.HostGID = 1879048200, 1879048200
 	}

@@ -54,7 +54,6 @@ type demo struct {
 	env  *surroundings
 	dir  string // scratch: the repository, and rcc's own folders
 	repo string
-	ids  []string
 }
 
 // run does what a newcomer would type, through the same code, with folders of

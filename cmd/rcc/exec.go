@@ -125,7 +125,8 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 // over again would lose those commits.
 func followBranchLocked(ctx context.Context, repo interface {
 	Tip(context.Context, string) (string, error)
-}, rec *Record) error {
+}, rec *Record,
+) error {
 	if rec.State != stateReview {
 		return nil
 	}

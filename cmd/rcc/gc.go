@@ -58,8 +58,9 @@ func (g *collector) collect(ctx context.Context) error {
 		}
 		return err
 	}
-	if g.repo, err = g.git.Open(ctx, rf.CommonDir); err != nil {
-		if g.repo, err = g.git.Open(ctx, rf.Path); err != nil {
+	// The checkout may be gone, or another repository's by now.
+	if g.repo, err = g.git.Open(ctx, rf.Path); err != nil || g.repo.CommonDir != rf.CommonDir {
+		if g.repo, err = g.git.Open(ctx, rf.CommonDir); err != nil {
 			return fmt.Errorf("cannot look after the tasks of %s: %w", Inert(rf.Path), err)
 		}
 	}

@@ -151,8 +151,7 @@ func (s *session) makeTree(ctx context.Context) error {
 	if err := s.phase("prepare"); err != nil {
 		return err
 	}
-	var err error
-	if s.repo, err = s.git.Open(ctx, s.rec.Repository); err != nil {
+	if err := s.openRepository(ctx); err != nil {
 		return err
 	}
 	home := s.task.path("home")
@@ -172,6 +171,7 @@ func (s *session) makeTree(ctx context.Context) error {
 			}
 		}
 	}
+	var err error
 	s.rec.Tree, err = s.repo.NewTree(ctx, worktree.TreeSpec{
 		Dir: s.task.dir, ID: s.rec.ID, Base: s.rec.Base, Dirty: s.rec.Dirty, UID: uid, GID: gid,
 	})
@@ -179,12 +179,32 @@ func (s *session) makeTree(ctx context.Context) error {
 		return err
 	}
 	s.rec.Base, s.rec.Start = s.rec.Tree.Base, s.rec.Tree.Start
-	notes, err := s.repo.Notes(ctx, s.rec.Base)
-	if err != nil {
+	s.tell(s.rec.Tree.Notes)
+	return nil
+}
+
+func (s *session) openRepository(ctx context.Context) (err error) {
+	if s.repo == nil {
+		s.repo, err = s.git.Open(ctx, s.rec.Repository)
+	}
+	return err
+}
+
+// findNotes looks for what the tree will lack while the sandbox is made; the
+// function that it returns waits for the answer.
+func (s *session) findNotes(ctx context.Context) func() error {
+	var notes []string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		notes, err = s.repo.Notes(ctx, s.rec.Base)
+	}()
+	return func() error {
+		<-done
+		s.tell(notes)
 		return err
 	}
-	s.tell(append(notes, s.rec.Tree.Notes...))
-	return nil
 }
 
 // tell keeps what a user should know about a task, and says it, once.
@@ -226,11 +246,12 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 	if err := s.phase("sandbox"); err != nil {
 		return nil, err
 	}
+	notes := s.findNotes(ctx)
 	sb, err := s.enter(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, notes())
 	}
-	if err := s.populate(ctx, sb); err != nil {
+	if err := errors.Join(s.populate(ctx, sb), notes()); err != nil {
 		sb.Close()
 		return nil, err
 	}
@@ -409,12 +430,18 @@ func harvestMessage(r *Record) string {
 	return fmt.Sprintf("%s\n\nUncommitted work at the end of the rcc task %s.\n", subject, r.ID)
 }
 
+// confinedData is how much memory of its own a process may have that reads what
+// an agent left, in bytes: a tree of trees that name each other ten times over
+// would fill any machine. An index of a million files takes a quarter of it.
+const confinedData = 1 << 30
+
 // confine runs one of the worktree package's jobs in a sandbox of its own.
 func (s *session) confine(ctx context.Context, j worktree.Job) (func() (int, error), error) {
 	job := s.job("", j.Mounts)
 	if j.Dir != "" {
 		job.Dir = j.Dir
 	}
+	job.Data = confinedData
 	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(s.env.environ))
 	if err != nil {
 		return nil, err

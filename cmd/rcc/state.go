@@ -203,6 +203,15 @@ func (t task) busy() bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
+// settle waits until a supervisor whose connection was lost is gone. The kernel
+// closes a dying process's sockets a moment before it lets its locks go, and
+// what is said of the task in between would not be true for long.
+func (t task) settle() {
+	for end := time.Now().Add(2 * time.Second); t.busy() && time.Now().Before(end); {
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
 // save writes the record. What a task came to reaches the disk at once; the
 // steps on the way are only there for a crash of rcc, not of the machine.
 func (t task) save(r *Record) error {

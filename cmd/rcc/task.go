@@ -129,6 +129,7 @@ func afterTask(env *surroundings, t task, cl *client, asJSON bool) error {
 		return nil
 	}
 	if err != nil {
+		t.settle()
 		return err
 	}
 	rec, loadErr := t.load()
@@ -264,6 +265,9 @@ func (st *start) create(ctx context.Context) (task, *os.File, error) {
 	if err := writeJSON(st.store.path("repository.json"), repositoryFile{Path: st.repo.Path, CommonDir: st.repo.CommonDir}, false); err != nil {
 		return task{}, nil, err
 	}
+	if st.record.Run {
+		return st.store.create(st.record) // it never has a branch
+	}
 	if taken, err := st.repo.BranchExists(ctx, st.record.ID); err != nil {
 		return task{}, nil, err
 	} else if taken {
@@ -316,7 +320,7 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	defer lock.Close()
-	status, err := runHere(ctx, env, t, rec, size, c.JSON)
+	status, err := st.runHere(ctx, t, size, c.JSON)
 	if rec.Run {
 		if gone := removeTask(ctx, st.repo, t, rec); err == nil {
 			err = gone
@@ -337,11 +341,13 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 }
 
 // runHere is a session in this process, with this process as its only client.
-func runHere(ctx context.Context, env *surroundings, t task, rec *Record, size *isolate.Size, asJSON bool) (int, error) {
-	s, err := newSession(env, t, rec)
+func (st *start) runHere(ctx context.Context, t task, size *isolate.Size, asJSON bool) (int, error) {
+	env := st.env
+	s, err := newSession(env, t, st.record)
 	if err != nil {
 		return exitCannot, err
 	}
+	s.repo = st.repo
 	s.hub = newHub(size, s.output)
 	cl, served := connectHere(env, s.hub, size)
 	if asJSON {
