@@ -75,6 +75,9 @@ func setUp(w wire, p *Plan) error {
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 		return stepError("make a time namespace", err)
 	}
+	if err := newKeyring(); err != nil {
+		return stepError("make a keyring", err)
+	}
 	if err := setLimits(p); err != nil {
 		return stepError("set resource limits", err)
 	}
@@ -105,6 +108,18 @@ func limitUserNamespaces(n int) error {
 	defer unix.Close(fd)
 	if _, err := unix.Write(fd, []byte(strconv.Itoa(n))); err != nil {
 		return &os.PathError{Op: "write", Path: "/proc/sys/user/max_user_namespaces", Err: err}
+	}
+	return nil
+}
+
+// newKeyring leaves the session keyring of the host, which is inherited over
+// clone(2) and execve(2) and no namespace separates: Kerberos tickets and the
+// keys of encrypted file systems lie in it (session-keyring(7)). It speaks of
+// the calling thread, from which the programs are forked. A kernel without
+// keyrings needs none.
+func newKeyring() error {
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return os.NewSyscallError("keyctl", err)
 	}
 	return nil
 }

@@ -82,6 +82,21 @@ func TestAsOrdinaryUser(t *testing.T) {
 	}
 }
 
+// need skips a test for want of a program, or fails it where RCC_REQUIRE=all
+// says that nothing may be missing.
+func need(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	switch {
+	case err == nil:
+	case os.Getenv("RCC_REQUIRE") == "all":
+		t.Fatalf("%s is not installed", program)
+	default:
+		t.Skipf("%s is not installed", program)
+	}
+	return path
+}
+
 // world is a sandbox with a writable tree at /work/proj.
 type world struct {
 	*Sandbox
@@ -343,6 +358,54 @@ func TestNothingInherited(t *testing.T) {
 	w.want(t, "ulimit -Hc", "0") // in blocks: 1 byte, which stops handlers too
 }
 
+// keyScript looks a key up in the session keyring and tries to leave one there:
+// add_key and keyctl by number, since no program for it is everywhere.
+const keyScript = `import ctypes, sys
+c = ctypes.CDLL(None, use_errno=True)
+ADD, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[__import__("os").uname().machine]
+JOIN, SEARCH, SESSION = 1, 10, -3
+def find(name): return c.syscall(KEYCTL, SEARCH, SESSION, b"user", name, 0) >= 0
+def add(name): return c.syscall(ADD, b"user", name, b"nonce", 5, SESSION) >= 0
+if sys.argv[1] == "outside":
+    assert c.syscall(KEYCTL, JOIN, None) >= 0 and add(b"rcc:secret")
+    import subprocess
+    print("control", subprocess.run([sys.executable, "-c", sys.argv[2], "inside", ""], capture_output=True, text=True).stdout.strip())
+    assert c.syscall(KEYCTL, 9, c.syscall(KEYCTL, SEARCH, SESSION, b"user", b"rcc:planted", 0), SESSION) >= 0
+    subprocess.run(sys.argv[3:])
+    print("planted on the host", find(b"rcc:planted"))
+else:
+    print("reads", find(b"rcc:secret"), "plants", add(b"rcc:planted"))
+`
+
+// TestKeyring runs itself again under a session keyring with a secret in it.
+func TestKeyring(t *testing.T) {
+	python := need(t, "/usr/bin/python3")
+	if os.Getenv("RCC_TEST_KEYRING") != "" {
+		w := newWorld(t, nil)
+		if err := os.WriteFile(filepath.Join(w.tree, "key.py"), []byte(keyScript), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, _ := w.sh(t, python+" key.py inside")
+		fmt.Println("sandbox", out)
+		return
+	}
+	c := exec.Command(python, "-c", keyScript, "outside", keyScript, "/proc/self/exe", "-test.run=^TestKeyring$", "-test.v")
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Args[5] = self
+	c.Env = append(os.Environ(), "RCC_TEST_KEYRING=1", "RCC_TEST_STAGE="+stagePath)
+	b, err := c.CombinedOutput()
+	out := string(b)
+	if err != nil || !strings.Contains(out, "control reads True plants True") {
+		t.Fatalf("no control: %v\n%s", err, out)
+	}
+	if !strings.Contains(out, "sandbox reads False plants True") || !strings.Contains(out, "planted on the host False") {
+		t.Errorf("the host's keyring was reached:\n%s", out)
+	}
+}
+
 func TestDataLimit(t *testing.T) {
 	const script = "head -c 200000000 /dev/zero | tail -c 150000000 | wc -c" // tail keeps it in memory
 	w := newWorld(t, nil)
@@ -357,10 +420,8 @@ func TestNetworkNone(t *testing.T) {
 	w := newWorld(t, nil)
 	w.want(t, "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '", "lo")
 	w.want(t, "cat /proc/net/route | wc -l", "1")
-	if _, err := exec.LookPath("python3"); err != nil {
-		t.Skip("python3 is not installed")
-	}
-	w.want(t, `python3 -c '
+	need(t, "/usr/bin/python3")
+	w.want(t, `/usr/bin/python3 -c '
 import socket
 s=socket.create_server(("127.0.0.1",0)); c=socket.create_connection(s.getsockname()); print("loopback")
 for a in ("192.0.2.1","10.0.0.1","8.8.8.8"):

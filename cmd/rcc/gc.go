@@ -187,6 +187,9 @@ func removeTask(ctx context.Context, repo *worktree.Repo, t task, rec *Record) e
 			return err
 		}
 	}
+	if rec.Run {
+		return worktree.RemoveAll(t.dir)
+	}
 	names, err := os.ReadDir(t.dir)
 	if err != nil {
 		return err

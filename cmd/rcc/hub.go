@@ -17,7 +17,7 @@ import (
 // the program writes goes to every client and to the log, what clients type
 // goes to the program.
 type hub struct {
-	log  *keptFile // may be nil
+	log  *keptFile // nil when nothing is kept
 	size *isolate.Size
 	// early is called when a client sends a signal before the program runs.
 	early func()

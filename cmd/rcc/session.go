@@ -61,13 +61,16 @@ const (
 
 func newSession(env *surroundings, t task, r *Record) (*session, error) {
 	s := &session{env: env, task: t, rec: r, stop: make(chan syscall.Signal, 1)}
-	ev, err := openKept(t.path("events.jsonl"), eventLimit)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write to the state folder: %w", underlying(err))
-	}
-	s.events = events{ev}
-	if s.output, err = openKept(t.path("output.log"), outputLimit); err != nil {
-		return nil, fmt.Errorf("cannot write to the state folder: %w", underlying(err))
+	var err error
+	if !r.Run { // of which nothing is kept
+		ev, err := openKept(t.path("events.jsonl"), eventLimit)
+		if err == nil {
+			s.events = events{ev}
+			s.output, err = openKept(t.path("output.log"), outputLimit)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot write to the state folder: %w", underlying(err))
+		}
 	}
 	if s.git, err = worktree.NewGit(env.environ); err != nil {
 		return nil, err
@@ -80,8 +83,10 @@ func newSession(env *surroundings, t task, r *Record) (*session, error) {
 func (s *session) phase(name string) error {
 	s.rec.Phase = name
 	s.events.add(event{Event: "phase", Text: name})
-	if err := s.task.save(s.rec); err != nil {
-		return err
+	if !s.rec.Run { // what is left of a run is removed, whatever it was at
+		if err := s.task.save(s.rec); err != nil {
+			return err
+		}
 	}
 	crashPoint(name)
 	return nil
@@ -102,6 +107,9 @@ func (s *session) run(ctx context.Context, input bool) (int, error) {
 		if s.rec.Exit == nil {
 			s.rec.Exit = &status
 		}
+	}
+	if s.rec.Run {
+		return status, err
 	}
 	s.rec.Phase, s.rec.Finished = "", time.Now().UTC()
 	if saveErr := s.task.save(s.rec); err == nil && saveErr != nil {
@@ -274,6 +282,9 @@ func (s *session) populate(ctx context.Context, sb *isolate.Sandbox) error {
 		if err := runQuietly(ctx, sb, args); err != nil {
 			return fmt.Errorf("cannot fill the tree: %w", err)
 		}
+	}
+	if s.rec.Run {
+		return nil // there will be no harvest
 	}
 	return s.rec.Tree.Populated(ctx)
 }
