@@ -17,8 +17,9 @@ import (
 
 // Git runs the git program. It is the only place in rcc that starts it.
 type Git struct {
-	path string   // absolute path of the program
-	env  []string // complete; see gitEnviron
+	path   string   // absolute path of the program
+	env    []string // complete; see gitEnviron
+	mortal bool     // its processes die with us
 }
 
 // outputCap bounds what one call may print into memory. The longest legitimate

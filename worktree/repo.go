@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 )
 
 // Repo is a repository of the user's, seen from one of its checkouts.
@@ -92,6 +93,10 @@ func (g *Git) locate(ctx context.Context, dir string) (*Repo, error) {
 	}
 	if r.CommonDir, err = filepath.EvalSymlinks(lines[5]); err != nil {
 		return nil, fmt.Errorf("cannot use the repository at %s: %w", quotePath(dir), err)
+	}
+	// Paths are kept in JSON, which would change such bytes in silence.
+	if !utf8.ValidString(strings.Join(lines, "")) {
+		return nil, fmt.Errorf("cannot use the repository at %s: its path is not valid UTF-8; move it", quotePath(dir))
 	}
 	r.Path = r.CommonDir
 	if !bare {

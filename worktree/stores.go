@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // insideStores is where object stores stand in the sandbox: /rcc/objects/0 and up.
@@ -40,6 +41,9 @@ func objectStores(first string) ([]Store, error) {
 		}
 		if fi, err := os.Stat(real); err != nil || !fi.IsDir() {
 			return nil
+		}
+		if !utf8.ValidString(real) {
+			return fmt.Errorf("cannot lend the object store %s: its path is not valid UTF-8; move it", quotePath(real))
 		}
 		seen[real] = true
 		others, err := readAlternates(real)

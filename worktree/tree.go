@@ -241,9 +241,10 @@ func (t *Tree) storeMounts() []Mount {
 
 // Populate are the commands that fill the tree. They run in the sandbox, as
 // the agent's user, in the tree, before anything of the agent's.
-// checkout.workers=0 uses all cores where there are many files (git-config(1)).
+// checkout.workers=0 uses all cores where there are many files (git-config(1));
+// a process for each core costs more than it saves up to about two thousand.
 func (t *Tree) Populate() [][]string {
-	return [][]string{{"git", "-c", "checkout.workers=0", "read-tree", "--reset", "-u", "HEAD"}}
+	return [][]string{{"git", "-c", "checkout.workers=0", "-c", "checkout.thresholdForParallelism=2000", "read-tree", "--reset", "-u", "HEAD"}}
 }
 
 // Populated is called once, after Populate and before the agent starts. It

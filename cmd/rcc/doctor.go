@@ -112,7 +112,9 @@ func checkSandbox(env *surroundings) finding {
 
 func trySandbox(env *surroundings) error {
 	rec := &Record{ID: "doctor"}
-	taskUser(rec, "doctor")
+	if err := taskUser(rec, "doctor"); err != nil {
+		return err
+	}
 	job := isolate.Job{Dir: "/", UID: rec.UID, GID: rec.GID, HostUID: rec.HostUID, HostGID: rec.HostGID, User: userName(env)}
 	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(env.environ))
 	if err != nil {

@@ -486,11 +486,14 @@ func (s *session) confine(ctx context.Context, j worktree.Job) (func() (int, err
 
 // taskUser decides who the program is: the caller's own ids, or, when that is
 // root, ids of the task's own that nobody else on the machine has.
-func taskUser(r *Record, key string) {
+func taskUser(r *Record, key string) error {
 	r.UID, r.GID = os.Geteuid(), os.Getegid()
 	r.HostUID, r.HostGID = r.UID, r.GID
 	if r.UID != 0 {
-		return
+		return nil
+	}
+	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil && !mapsAll(string(b)) {
+		return errors.New("cannot run as the root of a user namespace, which has no other user to give to the task; run rcc as an ordinary user")
 	}
 	r.UID, r.GID = 1000, 1000
 	// 1879048192 to 2147483647 is not used by anybody (systemd's
@@ -499,4 +502,12 @@ func taskUser(r *Record, key string) {
 	h.Write([]byte(filepath.Join(key, r.ID)))
 	r.HostUID = 1879048192 + int(h.Sum32()%(1<<28-1))
 	r.HostGID = r.HostUID
+	return nil
+}
+
+// mapsAll tells whether a uid_map is that of the initial user namespace, or one
+// as wide (user_namespaces(7)).
+func mapsAll(uidMap string) bool {
+	f := strings.Fields(uidMap)
+	return len(f) == 3 && f[0] == "0" && f[2] == "4294967295"
 }

@@ -234,7 +234,9 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 		st.tree = st.config.Tree.Value
 	}
 	st.store = env.dirs.store(st.repo.Key())
-	taskUser(r, st.repo.Key())
+	if err := taskUser(r, st.repo.Key()); err != nil {
+		return nil, err
+	}
 	st.record = r
 	return st, nil
 }
