@@ -105,10 +105,15 @@ func listedStores(ctx context.Context, env *surroundings, all bool) ([]store, er
 
 func printTasks(env *surroundings, views []taskView, all bool) error {
 	w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+	head := []string{"TASK", "STATE", "EXIT", "CHANGES", "AGE", "PROMPT"}
+	if all {
+		head = append(head, "REPOSITORY")
+	}
+	fmt.Fprintln(w, strings.Join(head, "\t"))
 	for _, v := range views {
 		what := "-"
 		if v.Tip != "" {
-			what = fmt.Sprintf("%d +%d -%d", v.Files, v.Added, v.Removed)
+			what = fmt.Sprintf("%df +%d -%d", v.Files, v.Added, v.Removed)
 		}
 		exit := "-"
 		if v.Exit != nil {
