@@ -33,9 +33,10 @@ func initStage(w wire) error {
 	}
 	// An init is sent only signals that it handles (pid_namespaces(7)); Go's
 	// runtime handles most of them by dying, so that the program could end
-	// its own sandbox. Take them and do nothing; ignoring them instead would
-	// be inherited by the program (execve(2)).
-	signal.Notify(make(chan os.Signal, 1))
+	// its own sandbox. Take those and do nothing; ignoring them instead would
+	// be inherited by the program (execve(2)). Named one by one: all 65 take
+	// 4 ms, since each is handed to another thread.
+	signal.Notify(make(chan os.Signal, 1), deadly...)
 	if err := w.send(message{Kind: kindReady}); err != nil {
 		return err
 	}
@@ -43,6 +44,13 @@ func initStage(w wire) error {
 	s.started = sync.NewCond(&s.mu)
 	go s.reap()
 	return s.serve()
+}
+
+// deadly are the signals whose default in Go's runtime is to end the process
+// (_SigKill and _SigThrow in runtime/sigtab_linux_generic.go).
+var deadly = []os.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS,
+	unix.SIGFPE, unix.SIGSEGV, unix.SIGTERM, unix.SIGSTKFLT, unix.SIGSYS,
 }
 
 // setUp is the flat list of what happens before anything of the program's

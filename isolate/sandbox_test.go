@@ -431,9 +431,7 @@ for a in ("192.0.2.1","10.0.0.1","8.8.8.8"):
 
 func TestInitCannotBeHarmed(t *testing.T) {
 	w := newWorld(t, nil)
-	for _, sig := range []string{"TERM", "INT", "HUP", "QUIT", "USR1", "PIPE", "SEGV", "STOP", "KILL"} {
-		w.sh(t, "kill -"+sig+" 1")
-	}
+	w.sh(t, "for s in $(seq 64); do kill -$s 1; done")
 	w.want(t, "echo alive", "alive")
 	for _, p := range []string{"/proc/1/mem", "/proc/1/exe", "/proc/1/environ", "/proc/1/fd", "/proc/1/root"} {
 		if out, status := w.sh(t, "test -r "+p+" && ls "+p+" && cat "+p); status == 0 {

@@ -150,6 +150,8 @@ var badResults = []struct {
 }{
 	{name: "gitlink", script: "git update-index --add --cacheinfo 160000,1234567890123456789012345678901234567890,sub; git commit -qm x", reason: "another repository"},
 	{name: "gitlink in history only", script: "git update-index --add --cacheinfo 160000,1234567890123456789012345678901234567890,sub; git commit -qm x; git rm -q --cached sub; git commit -qm y", reason: "another repository"},
+	{name: "gitlink in an old folder", script: "git update-index --add --cacheinfo 160000,1234567890123456789012345678901234567890,dir/sub; git commit -qm x", reason: "another repository"},
+	{name: "gitlink in the place of a file", script: "git update-index --cacheinfo 160000,1234567890123456789012345678901234567890,a.txt; git commit -qm x", reason: "another repository"},
 	{name: "dot git", script: "EVILTREE .git", reason: "on some file system", host: "hasDotgit"},
 	{name: "dot dot", script: "EVILTREE ..", reason: "a way out", host: "hasDotdot"},
 	{name: "git short name", script: "EVILTREE GIT~1", reason: "on some file system", host: "hasDotgit"},

@@ -126,12 +126,12 @@ func (h *harvester) judge(ctx context.Context, a *agent) {
 // git-rev-list(1): with --objects --quiet the exit status tells whether a range
 // is fully connected.
 func (h *harvester) whole(ctx context.Context, id string) bool {
+	if id == h.p.Base {
+		return true
+	}
 	c := call{limit: agentTime}
 	if out, err := h.run(ctx, c, "cat-file", "-t", id); err != nil || strings.TrimSpace(string(out)) != "commit" {
 		return false
-	}
-	if id == h.p.Base {
-		return true
 	}
 	c.limit = connectTime
 	_, err := h.run(ctx, c, "rev-list", "--objects", "--quiet", id, "--not", h.p.Base)

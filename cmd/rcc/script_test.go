@@ -37,10 +37,12 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ran atomic.Int32
+	var root atomic.Value // the folder of all work folders
 	p := testscript.Params{
 		Files: files,
 		Setup: func(env *testscript.Env) error {
 			ran.Add(1)
+			root.Store(filepath.Dir(env.WorkDir))
 			return setUpScript(env, bin)
 		},
 		Condition:           scriptCondition,
@@ -52,6 +54,11 @@ func TestScripts(t *testing.T) {
 	if os.Getenv("RCC_TEST_BIN") != "" { // TestScriptsAsUser looks for it
 		t.Cleanup(func() { fmt.Printf(ranFormat, ran.Load(), os.Getuid()) })
 	}
+	t.Cleanup(func() { // testscript leaves it when -run picks some of the scripts
+		if dir, ok := root.Load().(string); ok {
+			os.Remove(dir)
+		}
+	})
 	testscript.RunT(scriptT{t}, p)
 }
 
