@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"rcc/isolate"
@@ -57,7 +59,9 @@ func (c *client) run() (over, error) {
 	if c.hello.Terminal {
 		old, err := term.MakeRaw(int(c.env.stdin.Fd()))
 		if err == nil {
-			defer term.Restore(int(c.env.stdin.Fd()), old)
+			t := &terminalGuard{out: c.stdout}
+			c.stdout = t
+			defer t.restore(c.env, old)
 		}
 	}
 	signals := make(chan os.Signal, 8)
@@ -70,6 +74,42 @@ func (c *client) run() (over, error) {
 		go c.input()
 	}
 	return c.output()
+}
+
+// terminalGuard passes on what a program sends to the user's terminal, and puts
+// the terminal right when rcc leaves: the program may be in the middle of a full
+// screen, or have asked the terminal to type something that the user's shell
+// would then read.
+type terminalGuard struct {
+	out io.Writer
+	alt bool // the alternate screen is on
+}
+
+const (
+	altScreenOn  = "\x1b[?1049h"
+	altScreenOff = "\x1b[?1049l"
+	// Mouse reports, focus reports, bracketed paste and application keys off,
+	// cursor on, plain text (XTerm Control Sequences, "DEC Private Mode Reset").
+	plainTerminal = "\x1b[?1000;1002;1003;1004;1006;1015;2004l\x1b[?1l\x1b>\x1b[?25h\x1b[0m"
+)
+
+func (t *terminalGuard) Write(p []byte) (int, error) {
+	if on, off := bytes.LastIndex(p, []byte(altScreenOn)), bytes.LastIndex(p, []byte(altScreenOff)); on != off {
+		t.alt = on > off
+	}
+	return t.out.Write(p)
+}
+
+func (t *terminalGuard) restore(env *surroundings, old *term.State) {
+	reset := plainTerminal
+	if t.alt {
+		reset = altScreenOff + reset
+	}
+	io.WriteString(t.out, reset)
+	fd := int(env.stdin.Fd())
+	// Answers of the terminal that nobody has read yet (tcflush(3)).
+	unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
+	term.Restore(fd, old)
 }
 
 // output shows what comes until the end. A closed pipe on our side is the
