@@ -200,6 +200,7 @@ type Process struct {
 	started  chan error
 	done     chan struct{}
 	status   int
+	lost     bool // the sandbox ended first
 }
 
 // Program is what Spawn starts.
@@ -241,6 +242,12 @@ var ErrGone = errors.New("the sandbox has ended")
 func (s *Sandbox) Spawn(prog Program) (*Process, error) {
 	p := &Process{s: s, started: make(chan error, 1), done: make(chan struct{})}
 	s.mu.Lock()
+	select {
+	case <-s.gone:
+		s.mu.Unlock()
+		return nil, ErrGone
+	default:
+	}
 	s.nextID++
 	p.id = s.nextID
 	s.procs[p.id] = p
@@ -296,7 +303,7 @@ func (s *Sandbox) forget(id int) {
 
 // receive takes init's messages until it ends.
 func (s *Sandbox) receive() {
-	defer close(s.gone)
+	defer s.end()
 	for {
 		m, files, err := s.wire.receive()
 		if err != nil {
@@ -327,6 +334,18 @@ func (s *Sandbox) receive() {
 			close(p.done)
 		}
 		closeAll(files)
+	}
+}
+
+// end tells everybody who waits for a program that there is none any more.
+func (s *Sandbox) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.gone)
+	for id, p := range s.procs {
+		p.lost = true
+		close(p.done)
+		delete(s.procs, id)
 	}
 }
 
@@ -364,23 +383,18 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Done is closed when the program has ended; Wait says how.
+// Done is closed when the program, or the sandbox with it, has ended; Wait says
+// how.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Wait gives the program's exit status, 128+n for a signal, or ErrGone when
 // the sandbox ended first.
 func (p *Process) Wait() (int, error) {
-	select {
-	case <-p.done:
-		return p.status, nil
-	case <-p.s.gone:
-		select { // both may be true
-		case <-p.done:
-			return p.status, nil
-		default:
-			return -1, ErrGone
-		}
+	<-p.done
+	if p.lost {
+		return -1, ErrGone
 	}
+	return p.status, nil
 }
 
 // Close ends the sandbox with everything in it and returns when no process is

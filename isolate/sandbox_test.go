@@ -432,6 +432,13 @@ for a in ("192.0.2.1","10.0.0.1","8.8.8.8"):
 func TestInitCannotBeHarmed(t *testing.T) {
 	w := newWorld(t, nil)
 	w.sh(t, "for s in $(seq 64); do kill -$s 1; done")
+	python := need(t, "/usr/bin/python3")
+	// With si_code SI_QUEUE, a signal looks to Go's runtime like a fault.
+	w.sh(t, python+` -c '
+import ctypes, os, struct
+nr = {"x86_64": 129, "aarch64": 138}[os.uname().machine]
+for s in range(1, 65):
+    ctypes.CDLL(None).syscall(nr, 1, s, struct.pack("iii", s, 0, -1) + bytes(116))'`)
 	w.want(t, "echo alive", "alive")
 	for _, p := range []string{"/proc/1/mem", "/proc/1/exe", "/proc/1/environ", "/proc/1/fd", "/proc/1/root"} {
 		if out, status := w.sh(t, "test -r "+p+" && ls "+p+" && cat "+p); status == 0 {
@@ -705,5 +712,28 @@ func TestCancelledStart(t *testing.T) {
 		// A start that wins the race against an ended context is fine.
 	} else if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestInitKilled: when the sandbox ends before its program, who waits is told.
+func TestInitKilled(t *testing.T) {
+	w := newWorld(t, nil)
+	null, _ := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	defer null.Close()
+	p, err := w.Spawn(Program{Args: []string{"sleep", "60"}, Files: []*os.File{null, null, null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.keeper.Process.Kill()
+	select {
+	case <-p.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody was told")
+	}
+	if _, err := p.Wait(); !errors.Is(err, ErrGone) {
+		t.Errorf("got %v, want ErrGone", err)
+	}
+	if _, err := w.Spawn(Program{Args: []string{"true"}}); !errors.Is(err, ErrGone) {
+		t.Errorf("got %v, want ErrGone", err)
 	}
 }
