@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,7 @@ type Sandbox struct {
 	wire   wire
 	keeper *exec.Cmd
 	stderr *boundedBuffer
+	init   int // pidfd
 
 	mu     sync.Mutex
 	nextID int
@@ -61,6 +63,10 @@ func Start(ctx context.Context, p *Plan) (*Sandbox, error) {
 	}
 	defer theirs.Close()
 	s := &Sandbox{plan: p, procs: map[int]*Process{}, gone: make(chan struct{}), stderr: &boundedBuffer{}}
+	// The kernel shall say who sends: see awaitInit.
+	if err := unix.SetsockoptInt(int(ours.Fd()), unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		return nil, os.NewSyscallError("setsockopt", err)
+	}
 	s.wire, err = fileWire(ours)
 	ours.Close() // fileWire has a descriptor of its own
 	if err != nil {
@@ -140,8 +146,35 @@ func (s *Sandbox) stand() error {
 	case m.Kind != kindReady:
 		return fmt.Errorf("unexpected %q from the sandbox", m.Kind)
 	}
+	// init waits for orders now, so the number is still its own.
+	if s.init, err = unix.PidfdOpen(m.sender, 0); err != nil {
+		return stepError("watch init", os.NewSyscallError("pidfd_open", err))
+	}
 	return nil
 }
+
+// awaitInit returns when init and, with it, every process of its pid namespace
+// has ended: a pidfd tells of an exit after zap_pid_ns_processes. The keeper
+// waits for the same, but may have been killed.
+func (s *Sandbox) awaitInit() error {
+	defer unix.Close(s.init)
+	fds := []unix.PollFd{{Fd: int32(s.init), Events: unix.POLLIN}}
+	for end := time.Now().Add(endLimit); ; {
+		n, err := unix.Poll(fds, int(time.Until(end).Milliseconds()))
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return os.NewSyscallError("poll", err)
+		case err == nil:
+			return fmt.Errorf("its processes did not end within %s", endLimit)
+		}
+	}
+}
+
+// endLimit is how long the kernel may take to end a sandbox. A process that
+// waits for a disk can not be killed before the disk answers.
+const endLimit = time.Minute
 
 // giveMounts clones, as root and in the host's mount namespace, what the
 // program's host uid could not reach by a path.
@@ -402,11 +435,12 @@ func (p *Process) Wait() (int, error) {
 // lets init's exit wait for them (zap_pid_ns_processes in kernel/pid_namespace.c).
 func (s *Sandbox) Close() error {
 	s.wire.conn.CloseWrite() // init reads the end and goes
-	err := s.keeper.Wait()
+	s.keeper.Wait() // how it ended says nothing: it may have been killed
+	err := s.awaitInit()
 	s.wire.conn.Close()
 	<-s.gone
 	if err != nil {
-		return fmt.Errorf("cannot end the sandbox cleanly: %w", err)
+		return fmt.Errorf("cannot end the sandbox: %w", err)
 	}
 	return nil
 }

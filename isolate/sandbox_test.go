@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -100,7 +101,14 @@ func need(t *testing.T, program string) string {
 // world is a sandbox with a writable tree at /work/proj.
 type world struct {
 	*Sandbox
-	tree string
+	tree   string
+	closed sync.Once
+	err    error
+}
+
+func (w *world) Close() error {
+	w.closed.Do(func() { w.err = w.Sandbox.Close() })
+	return w.err
 }
 
 func newWorld(t *testing.T, edit func(*Job)) *world {
@@ -127,14 +135,8 @@ func newWorld(t *testing.T, edit func(*Job)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{sb, tree}
-	t.Cleanup(func() {
-		select {
-		case <-sb.gone:
-		default:
-			sb.Close()
-		}
-	})
+	w := &world{Sandbox: sb, tree: tree}
+	t.Cleanup(func() { w.Close() })
 	return w
 }
 
@@ -724,6 +726,8 @@ func TestInitKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mark := fmt.Sprintf("7%d", time.Now().UnixNano()%1e9)
+	w.spawnOnly(t, "setsid sleep "+mark+" & exit 0")
 	w.keeper.Process.Kill()
 	select {
 	case <-p.Done():
@@ -735,5 +739,11 @@ func TestInitKilled(t *testing.T) {
 	}
 	if _, err := w.Spawn(Program{Args: []string{"true"}}); !errors.Is(err, ErrGone) {
 		t.Errorf("got %v, want ErrGone", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := marked(t, mark); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
 	}
 }

@@ -37,6 +37,10 @@ type message struct {
 	Step  string `json:"step,omitempty"`
 	Error string `json:"error,omitempty"`
 	Errno int    `json:"errno,omitempty"`
+
+	// sender is the process that sent it, as the kernel says and the receiver
+	// counts; 0 where SO_PASSCRED is not set (unix(7)).
+	sender int
 }
 
 const (
@@ -90,12 +94,13 @@ func (w wire) send(m message, files ...int) error {
 func (w wire) receive() (message, []int, error) {
 	var m message
 	var head [4]byte
-	oob := make([]byte, syscall.CmsgSpace(4*maxFiles))
+	oob := make([]byte, syscall.CmsgSpace(4*maxFiles)+syscall.CmsgSpace(syscall.SizeofUcred))
 	n, on, flags, _, err := w.conn.ReadMsgUnix(head[:], oob)
 	if err != nil {
 		return m, nil, err
 	}
-	files, err := rights(oob[:on])
+	files, pid, err := rights(oob[:on])
+	m.sender = pid
 	if err != nil {
 		return m, files, err
 	}
@@ -119,28 +124,36 @@ func (w wire) receive() (message, []int, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return m, files, fmt.Errorf("decode message: %w", err)
 	}
+	m.sender = pid
 	return m, files, nil
 }
 
 // rights takes the descriptors out of a control message. ReadMsgUnix asks for
 // MSG_CMSG_CLOEXEC, so none of them leaks into a child.
-func rights(oob []byte) ([]int, error) {
+func rights(oob []byte) (files []int, sender int, err error) {
 	if len(oob) == 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	cmsgs, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var files []int
 	for i := range cmsgs {
+		if cmsgs[i].Header.Type == syscall.SCM_CREDENTIALS {
+			cred, err := syscall.ParseUnixCredentials(&cmsgs[i])
+			if err != nil {
+				return files, 0, err
+			}
+			sender = int(cred.Pid)
+			continue
+		}
 		fds, err := syscall.ParseUnixRights(&cmsgs[i])
 		if err != nil {
-			return files, err
+			return files, 0, err
 		}
 		files = append(files, fds...)
 	}
-	return files, nil
+	return files, sender, nil
 }
 
 func fileWire(f *os.File) (wire, error) {
