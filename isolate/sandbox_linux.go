@@ -435,7 +435,7 @@ func (p *Process) Wait() (int, error) {
 // lets init's exit wait for them (zap_pid_ns_processes in kernel/pid_namespace.c).
 func (s *Sandbox) Close() error {
 	s.wire.conn.CloseWrite() // init reads the end and goes
-	s.keeper.Wait() // how it ended says nothing: it may have been killed
+	s.keeper.Wait()          // how it ended says nothing: it may have been killed
 	err := s.awaitInit()
 	s.wire.conn.Close()
 	<-s.gone

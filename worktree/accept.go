@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -28,34 +29,42 @@ func (t *Tree) Accept(ctx context.Context, r *Repo, tip string) error {
 	if err != nil {
 		return err
 	}
-	if old != "" && old != tip && old != t.accepted() {
+	if old != "" && old != tip && !slices.Contains(t.accepted(), old) {
 		return fmt.Errorf("cannot move the branch rcc/%s: it was moved to %s since the last harvest; rename it: git branch -m rcc/%s NEW", t.ID, short(old), t.ID)
 	}
 	if old != tip {
 		if err := t.moveObjects(ctx, r, tip); err != nil {
 			return fmt.Errorf("cannot move the result into the repository: %w", err)
 		}
+		// Noted before it is done, with what was there: a crash between the two
+		// leaves the branch at one of them.
+		if err := t.setAccepted(old, tip); err != nil {
+			return err
+		}
 		if err := r.setRef(ctx, t.branch(), tip, old, "rcc: result of "+t.ID); err != nil {
+			return err
+		}
+		if err := r.step("accepted"); err != nil {
 			return err
 		}
 	}
 	return t.setAccepted(tip)
 }
 
-// accepted is what the branch was last set to; "" when it never was.
-func (t *Tree) accepted() string {
+// accepted is what the branch was last set to; nothing when it never was.
+func (t *Tree) accepted() []string {
 	data, err := os.ReadFile(t.path(acceptedName))
 	if err != nil {
-		return ""
+		return nil
 	}
-	return strings.TrimSpace(string(data))
+	return strings.Fields(string(data))
 }
 
 // setAccepted writes a new file and renames it, so that a crash leaves the old
 // content or the new.
-func (t *Tree) setAccepted(tip string) error {
+func (t *Tree) setAccepted(ids ...string) error {
 	tmp := t.path(acceptedName + ".new")
-	err := os.WriteFile(tmp, []byte(tip+"\n"), 0o644)
+	err := os.WriteFile(tmp, []byte(strings.Join(ids, "\n")+"\n"), 0o644)
 	if err == nil {
 		err = os.Rename(tmp, t.path(acceptedName))
 	}

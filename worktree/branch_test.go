@@ -2,6 +2,7 @@ package worktree
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,29 @@ func TestAcceptTwiceAndMoved(t *testing.T) {
 	if err := tree.Accept(t.Context(), r, third.Tip); err == nil || !strings.Contains(err.Error(), "was moved") {
 		t.Errorf("over a moved branch: %v", err)
 	}
+}
+
+// Killed before or after the ref was set, a later result is still taken.
+func TestAcceptAfterACrash(t *testing.T) {
+	w := newWorld(t, "sha1")
+	r, tree := w.task("t", false)
+	w.agent(tree, "echo 1 > 1")
+	first := w.harvest(r, tree)
+	if err := tree.setAccepted("", first.Tip); err != nil { // and the ref was not set
+		t.Fatal(err)
+	}
+	if err := tree.Accept(t.Context(), r, first.Tip); err != nil {
+		t.Fatal(err)
+	}
+	w.agent(tree, "echo 2 > 2")
+	second := w.harvest(r, tree)
+	r.halt = func(string) bool { return true } // the ref is set, the end is not noted
+	if err := tree.Accept(t.Context(), r, second.Tip); !errors.Is(err, errHalted) {
+		t.Fatal(err)
+	}
+	r.halt = nil
+	w.agent(tree, "echo 3 > 3")
+	w.accept(r, tree)
 }
 
 func TestAcceptClearsStaleLock(t *testing.T) {

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == HarvestName {
 		os.Exit(HarvestMain())
 	}
+	if filepath.Base(os.Args[0]) == victimName {
+		os.Exit(victim())
+	}
 	os.Exit(m.Run())
 }
 
@@ -33,6 +36,7 @@ type world struct {
 	repo    string
 	environ []string
 	git     *Git
+	limits  Limits
 }
 
 func newWorld(t *testing.T, format string) *world {
@@ -199,7 +203,7 @@ func confine(ctx context.Context, j Job) (func() (int, error), error) {
 
 func (w *world) harvest(r *Repo, tree *Tree) *Harvested {
 	w.t.Helper()
-	h, err := tree.Harvest(w.t.Context(), r, confine, HarvestOptions{Message: "left over\n", Time: time.Unix(1700000000, 0)})
+	h, err := tree.Harvest(w.t.Context(), r, confine, HarvestOptions{Message: "left over\n", Time: time.Unix(1700000000, 0), Limits: w.limits})
 	if err != nil {
 		w.t.Fatalf("harvest: %v", err)
 	}

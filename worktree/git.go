@@ -37,15 +37,21 @@ type GitError struct {
 }
 
 func (e *GitError) Error() string {
-	verb := "git"
-	if len(e.Args) > 0 {
-		verb += " " + e.Args[0]
-	}
 	msg := lastLine(e.Stderr)
 	if msg == "" {
 		msg = "status " + strconv.Itoa(e.Status)
 	}
-	return verb + ": " + msg
+	return verb(e.Args) + ": " + msg
+}
+
+// verb is the command in git's arguments, as messages name it.
+func verb(args []string) string {
+	for _, a := range args {
+		if !strings.HasPrefix(a, "-") {
+			return "git " + a
+		}
+	}
+	return "git"
 }
 
 // NewGit finds git on the PATH of environ, in absolute entries only: a program
@@ -142,7 +148,7 @@ func (g *Git) run(ctx context.Context, c call, args ...string) ([]byte, error) {
 	err = wait()
 	if buf, ok := c.out.(*capped); ok {
 		if err == nil && buf.over {
-			err = fmt.Errorf("git %s: it printed more than %d MiB", args[0], outputCap>>20)
+			err = fmt.Errorf("%s: it printed more than %d MiB", verb(args), outputCap>>20)
 		}
 		return buf.Bytes(), err
 	}
@@ -152,7 +158,7 @@ func (g *Git) run(ctx context.Context, c call, args ...string) ([]byte, error) {
 // start begins a run; the function it returns must be called.
 func (g *Git) start(ctx context.Context, c *call, args ...string) (func() error, error) {
 	if !filepath.IsAbs(c.dir) {
-		return nil, fmt.Errorf("git %s: %q is not an absolute path", args[0], c.dir)
+		return nil, fmt.Errorf("%s: %q is not an absolute path", verb(args), c.dir)
 	}
 	cancel := context.CancelFunc(func() {})
 	if c.limit > 0 {
@@ -195,13 +201,13 @@ func gitResult(ctx context.Context, cmd *exec.Cmd, args []string, stderr *tail) 
 		return nil
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("git %s: %w", args[0], ctx.Err())
+		return fmt.Errorf("%s did not end in time (%w)", verb(args), ctx.Err())
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return &GitError{Args: args, Status: exit.ExitCode(), Stderr: stderr.String()}
 	}
-	return fmt.Errorf("git %s: %w", args[0], err)
+	return fmt.Errorf("%s: %w", verb(args), err)
 }
 
 // status is the exit status in err: 0 for nil, -1 when git did not end by itself.

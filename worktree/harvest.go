@@ -47,10 +47,11 @@ type Limits struct {
 	Depth   int           // folders in a path
 	Path    int           // bytes of a path
 	Time    time.Duration // for harvest and transfer together
+	Ask     time.Duration // for one question to the agent's git directory
 }
 
 // DefaultLimits are generous for work that a person will read.
-var DefaultLimits = Limits{Wire: 1 << 30, Bytes: 4 << 30, Objects: 2e6, Files: 5e6, Depth: deepest, Path: longest, Time: 15 * time.Minute}
+var DefaultLimits = Limits{Wire: 1 << 30, Bytes: 4 << 30, Objects: 2e6, Files: 5e6, Depth: deepest, Path: longest, Time: 15 * time.Minute, Ask: 10 * time.Second}
 
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits
@@ -71,6 +72,9 @@ func (l Limits) orDefault() Limits {
 	}
 	if l.Time == 0 {
 		l.Time = d.Time
+	}
+	if l.Ask == 0 {
+		l.Ask = d.Ask
 	}
 	return l
 }

@@ -81,12 +81,16 @@ func TestHostileTree(t *testing.T) {
 		{name: "tree without permissions", script: "chmod 0 .", commits: true},
 		{name: "deep", script: "d=x; for i in 1 2 3 4 5 6 7 8 9 10; do d=$d/$d; test ${#d} -lt 1500 || break; done; mkdir -p $d; touch $d/f", commits: true},
 		{name: "odd names", script: "printf x > \"$(printf 'a\\nb')\"; printf x > ./-x; printf x > ':(top)x'; printf x > '*'; printf x > \"$(printf '\\377')\"; printf x > '\"'", commits: true},
+		{name: "modules as a link", script: "ln -s a.txt .gitmodules", commits: true, note: "symbolic link in the place of .gitmodules"},
 		{name: "link loops", script: "ln -s . loop; ln -s l2 l1; ln -s l1 l2; ln -s / root; ln -s ../../../../etc out2", commits: true},
 		{name: "folder becomes link", script: "rm -r dir; ln -s /etc dir", commits: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "sha1")
+			if strings.Contains(tc.name, "pipe") {
+				w.limits.Ask = 3 * time.Second
+			}
 			nonce := filepath.Join(w.dir, "nonce")
 			r, tree := w.task("t", false)
 			before := w.fingerprint(w.repo, true)

@@ -48,8 +48,7 @@ type harvestReport struct {
 
 const (
 	mostNotes   = 50
-	agentTime   = 10 * time.Second // one question to the agent's git directory
-	connectTime = 5 * time.Minute  // walking the agent's new history once
+	connectTime = 5 * time.Minute // walking the agent's new history once
 )
 
 // HarvestMain is the main function of the confined process: it turns what the

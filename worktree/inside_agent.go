@@ -38,7 +38,7 @@ func (h *harvester) readAgent(ctx context.Context) *agent {
 		// GIT_ALLOW_PROTOCOL: a promisor remote in its configuration would be
 		// asked for missing objects, by a program that the configuration names.
 		env := []string{"GIT_NO_REPLACE_OBJECTS=1", "GIT_ALLOW_PROTOCOL=none"}
-		return h.git.run(ctx, call{dir: "/", limit: agentTime, env: env}, append([]string{"--git-dir=" + dir}, args...)...)
+		return h.git.run(ctx, call{dir: "/", limit: h.p.Limits.Ask, env: env}, append([]string{"--git-dir=" + dir}, args...)...)
 	}
 	if err := h.askRefs(a, ask); err != nil {
 		h.note("the task's git directory cannot be read, only its files are taken: %s", lastLine(err.Error()))
@@ -129,7 +129,7 @@ func (h *harvester) whole(ctx context.Context, id string) bool {
 	if id == h.p.Base {
 		return true
 	}
-	c := call{limit: agentTime}
+	c := call{limit: h.p.Limits.Ask}
 	if out, err := h.run(ctx, c, "cat-file", "-t", id); err != nil || strings.TrimSpace(string(out)) != "commit" {
 		return false
 	}

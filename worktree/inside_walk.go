@@ -171,7 +171,7 @@ const (
 // sort decides what to do with one entry of a folder.
 func (w *treeWalk) sort(dir, p string, e fs.DirEntry) verdict {
 	name, kind := e.Name(), e.Type()
-	if why := checkName(name, false); why != "" {
+	if why := checkName(name, kind == fs.ModeSymlink); why != "" {
 		switch {
 		case p == ".git":
 		case name == ".git":

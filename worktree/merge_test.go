@@ -185,3 +185,59 @@ func TestLocalChangesInTheWay(t *testing.T) {
 		})
 	}
 }
+
+func TestBranchMovedSincePlan(t *testing.T) {
+	for name, move := range map[string]func(w *world){
+		"new commit":     func(w *world) { w.g("commit", "-q", "--allow-empty", "-m", "x") },
+		"another branch": func(w *world) { w.g("checkout", "-q", "-b", "elsewhere") },
+		"detached":       func(w *world) { w.g("checkout", "-q", "--detach") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "sha1")
+			r, _, spec := w.ready("t")
+			in := w.plan(r, spec)
+			move(w)
+			before := w.fingerprint(w.repo, true)
+			if err := r.ApplyMerge(t.Context(), in); err == nil || !strings.Contains(err.Error(), "has moved since") {
+				t.Errorf("got %v", err)
+			}
+			same(t, "the repository", before, w.fingerprint(w.repo, true))
+		})
+	}
+}
+
+// The reviewed tip is what is merged, by id, whatever the branch says by then.
+func TestMergeIsByID(t *testing.T) {
+	w := newWorld(t, "sha1")
+	r, tree, spec := w.ready("t")
+	w.agent(tree, "echo later > later")
+	w.accept(r, tree)
+	in := w.plan(r, spec)
+	if in.New != spec.Tip {
+		t.Errorf("merges %s, want %s", in.New, spec.Tip)
+	}
+}
+
+func TestUndoIsRefused(t *testing.T) {
+	w := newWorld(t, "sha1")
+	r, _, spec := w.ready("t")
+	in := w.plan(r, spec)
+	if err := r.ApplyMerge(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.g("reflog", "-1", "--format=%gs", "HEAD"); got != "rcc merge t" {
+		t.Errorf("reflog %q", got)
+	}
+	w.write("proj/new.txt", "mine\n")
+	var ce *ConflictError
+	if err := r.UndoMerge(t.Context(), in); !errors.As(err, &ce) || !slices.Equal(ce.Local, []string{"new.txt"}) {
+		t.Errorf("over a local change: %v", err)
+	}
+	w.commit("mine")
+	before := w.fingerprint(w.repo, true)
+	if err := r.UndoMerge(t.Context(), in); err == nil || !strings.Contains(err.Error(), "has moved since") {
+		t.Errorf("after another commit: %v", err)
+	}
+	same(t, "the repository", before, w.fingerprint(w.repo, true))
+}

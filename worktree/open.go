@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 )
 
 // OpenWorktree makes an ordinary linked worktree (git-worktree(1)) of the
@@ -34,8 +36,36 @@ func (r *Repo) OpenWorktree(ctx context.Context, id, base, path string) error {
 	if err != nil {
 		return err
 	}
+	if err := r.clearHalfOpened(path); err != nil {
+		return fmt.Errorf("cannot open %s: %w", id, err)
+	}
 	if _, err := r.git.run(ctx, c, "worktree", "add", "--quiet", "--", path, "rcc/"+id); err != nil {
 		return fmt.Errorf("cannot open %s: %w", id, err)
+	}
+	return nil
+}
+
+// clearHalfOpened removes what a killed OpenWorktree left at path. While git
+// makes a worktree its entry is locked with the reason "initializing"
+// (add_worktree in builtin/worktree.c); anything else there is somebody's.
+func (r *Repo) clearHalfOpened(path string) error {
+	entries := filepath.Join(r.CommonDir, "worktrees")
+	names, err := os.ReadDir(entries)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, n := range names {
+		entry := filepath.Join(entries, n.Name())
+		locked, _ := os.ReadFile(filepath.Join(entry, "locked"))
+		gitdir, _ := os.ReadFile(filepath.Join(entry, "gitdir"))
+		half := strings.HasPrefix(string(locked), "initializing")
+		if half && strings.TrimSpace(string(gitdir)) == filepath.Join(path, ".git") {
+			return errors.Join(RemoveAll(path), RemoveAll(entry))
+		}
+	}
+	// An empty folder is from before git wrote anything; Remove takes no other.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is in the way, and git does not know it; move it away", quotePath(path))
 	}
 	return nil
 }
@@ -44,10 +74,13 @@ func (r *Repo) OpenWorktree(ctx context.Context, id, base, path string) error {
 // Attributes that the agent wrote must not choose among the user's filters.
 func (r *Repo) onResult(ctx context.Context, base, tip string) (call, error) {
 	c := call{dir: r.dir()}
-	chosen, err := r.changesAttributes(ctx, [][2]string{{base, tip}})
-	if err != nil || !chosen {
-		return c, err
+	if tip != "" { // without the branch nobody can tell
+		chosen, err := r.changesAttributes(ctx, [][2]string{{base, tip}})
+		if err != nil || !chosen {
+			return c, err
+		}
 	}
+	var err error
 	c.env, err = r.git.noFilters(ctx, r.dir())
 	return c, err
 }

@@ -22,14 +22,16 @@ printf 'long content, written in two parts' > parts.txt
 printf x > "$(printf 'q\n"\377')"
 `
 
-func (w *world) bigTask() (*Repo, *MergeIntent) {
+func (w *world) bigTask() (*Repo, *MergeIntent) { return w.bigTaskWith("") }
+
+func (w *world) bigTaskWith(script string) (*Repo, *MergeIntent) {
 	w.t.Helper()
 	for _, f := range []string{"gone.txt", "swap", "folder/one", "folder/two", "mode.sh", "parts.txt", "untouched"} {
 		w.write("proj/"+f, f+"\n")
 	}
 	w.commit("more")
 	r, tree := w.task("t", false)
-	w.agent(tree, bigChange)
+	w.agent(tree, bigChange+script)
 	h := w.accept(r, tree)
 	// Local changes that have nothing to do with the merge stay through it all.
 	w.write("proj/untouched", "mine\n")
@@ -151,6 +153,29 @@ func TestRecoverHalfWritten(t *testing.T) {
 			w.checkSettled(in, false, before)
 		})
 	}
+}
+
+// Killed while a merge that could not move the ref was being taken back: the
+// index is new, the files are partly old again.
+func TestRecoverHalfTakenBack(t *testing.T) {
+	w := newWorld(t, "sha1")
+	r, in := w.bigTask()
+	r.halt = func(s string) bool { return s == "indexed" }
+	if err := r.ApplyMerge(t.Context(), in); !errors.Is(err, errHalted) {
+		t.Fatal(err)
+	}
+	w.write("proj/a.txt", "one\ntwo\n")
+	w.write("proj/gone.txt", "gone")
+	os.RemoveAll(w.repo + "/new")
+	os.Remove(w.repo + "/folder")
+	w.write("proj/folder/one", "folder/one\n")
+	os.Remove(w.repo + "/swap")
+	os.Chmod(w.repo+"/mode.sh", 0o644)
+	done, err := r.RecoverMerge(t.Context(), in)
+	if err != nil || !done {
+		t.Fatalf("%v, %v", done, err)
+	}
+	w.checkSettled(in, true, "")
 }
 
 func TestRecoverKeepsForeignChanges(t *testing.T) {

@@ -17,7 +17,7 @@ var past = time.Unix(1, 0)
 // Remove removes all that this package keeps in the task's folder.
 func (t *Tree) Remove() error {
 	err := t.RemoveWork()
-	for _, name := range []string{incomingName, snapshotName, acceptedName, refsName} {
+	for _, name := range []string{incomingName, snapshotName, acceptedName, acceptedName + ".new", refsName} {
 		err = errors.Join(err, removeTree(t.path(name), t.path(trashName)))
 	}
 	return err
@@ -35,7 +35,9 @@ func (t *Tree) RemoveWork() error {
 
 // RemoveAll removes path, which an agent may have filled, and everything below
 // it. It needs room for a folder beside it.
-func RemoveAll(path string) error { return removeTree(path, path+".trash") }
+func RemoveAll(path string) error {
+	return removeTree(path, filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".trash"))
+}
 
 // removeTree removes path and everything below it, whatever an agent left
 // there: folders without permissions, paths longer than any path may be, a

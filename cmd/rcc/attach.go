@@ -21,7 +21,7 @@ func (c *attachCmd) Run(env *surroundings) error {
 	}
 	size := terminalSize(env)
 	cl := &client{
-		env: env, f: &frames{rw: conn}, stdout: env.stdout, stderr: env.stderr, detachable: true,
+		env: env, f: &frames{rw: conn}, stdout: env.stdout, stderr: env.stderr, detachable: true, signal: signalTo(t, ""),
 		hello: hello{Want: "attach"},
 	}
 	switch {

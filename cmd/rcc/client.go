@@ -26,8 +26,11 @@ type client struct {
 	hello  hello
 	stdout io.Writer // where the program's output goes
 	stderr io.Writer
-	// detachable says that the detach key leaves the program running.
+	// detachable says that the client can go and the program stays.
 	detachable bool
+	// signal passes a signal on to the program; nil for a client that only
+	// looks, which a signal ends.
+	signal func(syscall.Signal)
 
 	detached atomic.Bool
 }
@@ -181,20 +184,31 @@ func (c *client) signals(in chan os.Signal, done chan struct{}) {
 		case <-done:
 			return
 		case sig := <-in:
-			switch sig {
-			case syscall.SIGWINCH:
+			switch {
+			case sig == syscall.SIGWINCH:
 				if size := terminalSize(c.env); size != nil {
 					c.f.writeJSON(frameResize, size)
 				}
-			case syscall.SIGHUP:
-				if c.detachable {
-					c.detach()
-					return
-				}
-				c.f.write(frameSignal, []byte{byte(syscall.SIGHUP)})
-			default:
-				c.f.write(frameSignal, []byte{byte(sig.(syscall.Signal))})
+			case c.detachable && (sig == syscall.SIGHUP || c.signal == nil):
+				c.detach()
+				return
+			case c.signal != nil:
+				c.signal(sig.(syscall.Signal))
 			}
 		}
+	}
+}
+
+// signalTo gives the way for signals to a program of a task's supervisor.
+func signalTo(t task, program string) func(syscall.Signal) {
+	return func(sig syscall.Signal) {
+		conn, err := dial(t)
+		if err != nil {
+			return // it has ended
+		}
+		defer conn.Close()
+		f := &frames{rw: conn}
+		f.writeJSON(frameHello, hello{Want: "signal", Signal: int(sig), Program: program})
+		readFrame(conn) // until it was taken
 	}
 }

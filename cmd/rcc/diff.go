@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,16 +42,20 @@ func (c *diffCmd) Run(env *surroundings) error {
 		return nothing("%s changed nothing%s", rec.ID, because(rec))
 	}
 	onTerminal := term.IsTerminal(int(env.stdout.Fd()))
-	opt := worktree.DiffOptions{Stat: c.Stat, Color: onTerminal && env.getenv("NO_COLOR") == ""}
+	opt := worktree.DiffOptions{Stat: c.Stat}
 	if !onTerminal {
 		return repo.Diff(ctx, rec.Base, rec.Tip, opt, env.stdout)
 	}
 	return paged(env, func(w io.Writer) error {
-		inert := InertWriter(w, opt.Color)
+		out := io.WriteCloser(nopWriteCloser{w})
+		if !c.Stat && env.getenv("NO_COLOR") == "" {
+			out = &patchColours{w: w}
+		}
+		inert := InertWriter(out, false)
 		if err := repo.Diff(ctx, rec.Base, rec.Tip, opt, inert); err != nil {
 			return err
 		}
-		return inert.Close()
+		return errors.Join(inert.Close(), out.Close())
 	})
 }
 

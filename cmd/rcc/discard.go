@@ -40,15 +40,27 @@ func (c *discardCmd) Run(env *surroundings) error {
 		if rec.State == stateRunning {
 			return fmt.Errorf("cannot discard %s while it runs; rcc stop %s first", rec.ID, rec.ID)
 		}
+		if act.Before[rec.ID] != "" {
+			continue // named twice
+		}
 		busy, err := t.tryLock()
 		if err != nil {
 			return taskError(rec, err)
 		}
 		defer busy.Close()
-		if act.Before[rec.ID] == "" {
-			recs = append(recs, rec)
+		// As it was written: an interrupted one must be that again after undo.
+		if err := readJSON(t.path("record.json"), rec); err != nil {
+			return err
 		}
+		recs = append(recs, rec)
 		act.Before[rec.ID] = rec.State
+	}
+	// What can be refused comes before anything is written: until then the
+	// last merge or discard can still be taken back.
+	for _, rec := range recs {
+		if err := closeOpened(ctx, repo, rec); err != nil {
+			return err
+		}
 	}
 	if err := writeJSON(s.path(undoFile), act, true); err != nil {
 		return err
@@ -63,17 +75,16 @@ func (c *discardCmd) Run(env *surroundings) error {
 }
 
 func discard(ctx context.Context, repo *worktree.Repo, t task, rec *Record) error {
-	if err := closeOpened(ctx, repo, rec); err != nil {
+	merged := rec.State == stateMerged
+	rec.State = stateDiscarded // its phase stays, for an interrupted one that comes back
+	if err := t.save(rec); err != nil {
 		return err
 	}
-	if rec.Tip != "" && rec.State != stateMerged {
-		if err := repo.DropBranch(ctx, rec.ID, rec.Tip); err != nil {
-			return err
-		}
+	crashPoint("discard-record")
+	if rec.Tip == "" || merged {
+		return nil
 	}
-	crashPoint("discard-branch")
-	rec.State, rec.Phase = stateDiscarded, ""
-	return t.save(rec)
+	return repo.DropBranch(ctx, rec.ID, rec.Tip)
 }
 
 // closeOpened removes the worktree that rcc open made, unless somebody worked

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,9 @@ func (c *execCmd) Help() string { return "rcc exec ID -- COMMAND ARG..." }
 func (c *execCmd) Run(env *surroundings, command commandLine) error {
 	if len(command) == 0 {
 		return usage("cannot run nothing; name a command after --, as in: rcc exec %s -- git log", c.ID)
+	}
+	if err := checkText("the command", command...); err != nil {
+		return err
 	}
 	return execTask(env, c.ID, command)
 }
@@ -73,7 +77,8 @@ func execRunning(env *surroundings, t task, hi hello) (int, error) {
 	if err != nil {
 		return exitCannot, err
 	}
-	cl := &client{env: env, f: &frames{rw: conn}, stdout: env.stdout, stderr: env.stderr, hello: hi}
+	hi.Program = rand.Text()
+	cl := &client{env: env, f: &frames{rw: conn}, stdout: env.stdout, stderr: env.stderr, hello: hi, signal: signalTo(t, hi.Program)}
 	o, err := cl.run()
 	if err == nil && o.Error != "" {
 		err = errors.New(o.Error)
@@ -142,7 +147,8 @@ func followBranchLocked(ctx context.Context, repo interface {
 
 func execHere(env *surroundings, s *session, sb *isolate.Sandbox, hi hello) (int, error) {
 	mine, theirs := net.Pipe()
-	cl := &client{env: env, f: &frames{rw: mine}, stdout: env.stdout, stderr: env.stderr, hello: hi}
+	h := newHub(execSize(hi), nil)
+	cl := &client{env: env, f: &frames{rw: mine}, stdout: env.stdout, stderr: env.stderr, hello: hi, signal: h.signal}
 	ended := make(chan error, 1)
 	go func() {
 		_, err := cl.run()
@@ -152,7 +158,7 @@ func execHere(env *surroundings, s *session, sb *isolate.Sandbox, hi hello) (int
 	if kind, _, err := f.read(); err != nil || kind != frameHello {
 		return exitCannot, errFrame
 	}
-	status, err := execIn(sb, f, hi, s.execEnv(nil))
+	status, err := execIn(sb, h, f, hi, s.execEnv(nil))
 	if err != nil {
 		f.writeJSON(frameOver, over{Exit: status})
 	}

@@ -14,9 +14,9 @@ import (
 // names the kind, four bytes of length, big-endian, and that many bytes.
 //
 //	client                           supervisor
-//	  │── hello (JSON) ────────────────▶│  attach, exec or stop
+//	  │── hello (JSON) ────────────────▶│  attach, exec, stop, signal
 //	  │◀── screen, output, errors ──────│  what the program writes
-//	  │── input, end, resize, signal ──▶│
+//	  │── input, end, resize ──────────▶│
 //	  │◀── note (text) ─────────────────│  a line for the user
 //	  │◀── over (JSON) ─────────────────│  the end: exit status and state
 type frameKind byte
@@ -26,7 +26,6 @@ const (
 	frameInput  frameKind = 'I'
 	frameEnd    frameKind = 'E' // of input
 	frameResize frameKind = 'R'
-	frameSignal frameKind = 'S'
 	frameOutput frameKind = 'o'
 	frameError  frameKind = 'e'
 	frameNote   frameKind = 'n'
@@ -38,7 +37,12 @@ const maxFrame = 4 << 20
 
 // hello is what a client wants.
 type hello struct {
-	Want string `json:"want"` // "attach", "exec" or "stop"
+	Want string `json:"want"` // "attach", "exec", "stop" or "signal"
+	// Signal is for Want "signal", and Program which program of the task it is
+	// for: what its exec said, "" for the task's own. Signals go by connections
+	// of their own, because input that nobody reads yet may fill the client's.
+	Signal  int    `json:"signal,omitempty"`
+	Program string `json:"program,omitempty"`
 	// Size of the client's terminal; nil when it has none.
 	Size *isolate.Size `json:"size,omitempty"`
 	// exec

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"rcc/worktree"
 )
@@ -115,6 +116,16 @@ func (g *collector) task(ctx context.Context, rec *Record, keep bool) error {
 	if rec, err = t.loadLocked(); err != nil {
 		return err
 	}
+	if rec.State == stateDiscarded && rec.Tip != "" {
+		// A discard that was killed before it came to the branch.
+		if tip, err := g.repo.Tip(ctx, rec.ID); err != nil {
+			return err
+		} else if tip == rec.Tip {
+			if err := g.repo.DropBranch(ctx, rec.ID, rec.Tip); err != nil {
+				return err
+			}
+		}
+	}
 	switch {
 	case rec.Run:
 		g.env.say("removed what an interrupted rcc run left (%s)", rec.ID)
@@ -167,7 +178,11 @@ func (g *collector) removeLeftOvers(context.Context) error {
 	}
 	var errs []error
 	for _, n := range names {
-		if !n.IsDir() || n.Name() == "open" {
+		if n.Type().IsRegular() && strings.HasPrefix(n.Name(), ".") && strings.Contains(n.Name(), ".json.") {
+			// What writeFile was killed over. Nobody else writes here now.
+			errs = append(errs, os.Remove(g.store.path(n.Name())))
+		}
+		if !n.IsDir() || n.Name() == openedName {
 			continue
 		}
 		t := g.store.task(n.Name())

@@ -24,7 +24,7 @@ type hub struct {
 
 	mu      sync.Mutex
 	proc    *isolate.Process
-	clients map[*frames]bool
+	clients map[*frames]*viewer
 	screen  *screen
 	stdin   io.WriteCloser
 	owner   *frames // whose going away ends the program's input
@@ -41,7 +41,7 @@ type hub struct {
 
 // newHub makes a hub; size is that of the program's terminal, nil for none.
 func newHub(size *isolate.Size, log *keptFile) *hub {
-	h := &hub{log: log, size: size, clients: map[*frames]bool{}, ready: make(chan struct{})}
+	h := &hub{log: log, size: size, clients: map[*frames]*viewer{}, ready: make(chan struct{})}
 	if size != nil {
 		h.screen = newScreen(*size)
 	}
@@ -166,61 +166,65 @@ func (h *hub) show(kind frameKind, p []byte) {
 	if h.screen != nil {
 		h.screen.Write(p)
 	}
-	clients := h.list()
+	viewers := h.list()
 	h.mu.Unlock()
-	for _, c := range clients {
-		if err := c.write(kind, p); err != nil {
-			h.leave(c)
+	for _, v := range viewers {
+		if !v.send(outFrame{kind, bytes.Clone(p)}) {
+			h.leave(v.f)
 		}
 	}
 }
 
 // note tells every client a line.
 func (h *hub) note(text string) {
-	for _, c := range h.all() {
-		c.write(frameNote, []byte(text))
+	h.mu.Lock()
+	viewers := h.list()
+	h.mu.Unlock()
+	for _, v := range viewers {
+		v.send(outFrame{frameNote, []byte(text)})
 	}
 }
 
-func (h *hub) all() []*frames {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.list()
-}
-
 // list has the caller hold the lock.
-func (h *hub) list() []*frames {
-	out := make([]*frames, 0, len(h.clients))
-	for c := range h.clients {
-		out = append(out, c)
+func (h *hub) list() []*viewer {
+	out := make([]*viewer, 0, len(h.clients))
+	for _, v := range h.clients {
+		out = append(out, v)
 	}
 	return out
 }
 
-// join adds a client. What it missed is shown as the last screen, or, for the
-// client that started the program, does not exist yet.
+// join adds a client. What it missed is shown as the last screen, or as all
+// that was kept; for the client that started the program it does not exist yet.
 func (h *hub) join(c *frames, hi hello) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	v := newViewer(c, hi.First)
+	h.clients[c] = v
 	switch {
 	case hi.Replay && h.log != nil:
-		copyKept(frameWriter{c, frameOutput}, h.log.path)
+		var kept bytes.Buffer
+		copyKept(&kept, h.log.path)
+		v.missed = outFrame{frameOutput, kept.Bytes()}
 	case h.screen != nil && !hi.First:
-		c.write(frameOutput, h.screen.render())
+		v.missed = outFrame{frameOutput, h.screen.render()}
 	}
-	h.clients[c] = true
 	if hi.Input {
 		h.owner = c
 	}
 	if hi.Size != nil {
 		h.resize(*hi.Size)
 	}
+	go v.write()
 }
 
 func (h *hub) leave(c *frames) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.clients, c)
+	if v := h.clients[c]; v != nil {
+		v.drop()
+		delete(h.clients, c)
+	}
 	if h.owner == c {
 		h.owner = nil
 		h.endInput()
@@ -310,12 +314,22 @@ func (h *hub) drain(limit time.Duration) {
 	}
 }
 
-// finish tells every client how it ended, and returns when all have heard.
+// finish tells every client how it ended, and returns when all have heard. The
+// one that started the program gets all of its output first, however slowly it
+// reads; others have a moment.
 func (h *hub) finish(o over) {
 	h.isReady.Do(func() { close(h.ready) })
+	h.mu.Lock()
+	viewers := h.list()
+	h.mu.Unlock()
 	var told sync.WaitGroup
-	for _, c := range h.all() {
-		told.Go(func() { c.writeJSON(frameOver, o) })
+	for _, v := range viewers {
+		told.Go(func() {
+			if v.first {
+				h.outputs.Wait()
+			}
+			v.end(o)
+		})
 	}
 	told.Wait()
 }
@@ -341,10 +355,6 @@ func (h *hub) serve(c *frames) {
 				h.mu.Lock()
 				h.resize(size)
 				h.mu.Unlock()
-			}
-		case frameSignal:
-			if len(b) == 1 && passesOn(syscall.Signal(b[0])) {
-				h.signal(syscall.Signal(b[0]))
 			}
 		}
 	}

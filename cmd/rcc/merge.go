@@ -75,7 +75,7 @@ func (c *mergeCmd) Run(env *surroundings) error {
 		return errors.Join(err, recoverMerge(ctx, env, repo, s))
 	}
 	crashPoint("merge-applied")
-	if err := mergeDone(ctx, repo, s, act); err != nil {
+	if err := mergeDone(ctx, env, repo, s, act); err != nil {
 		return err
 	}
 	env.say("merged %s into %s: %s; rcc undo takes it back", rec.ID, intentTarget(intent), changes(rec))
@@ -125,7 +125,7 @@ func mergeable(ctx context.Context, repo *worktree.Repo, rec *Record) error {
 }
 
 // mergeDone writes down that a merge is in place.
-func mergeDone(ctx context.Context, repo *worktree.Repo, s store, act *action) error {
+func mergeDone(ctx context.Context, env *surroundings, repo *worktree.Repo, s store, act *action) error {
 	if err := writeJSON(s.path(undoFile), act, true); err != nil {
 		return err
 	}
@@ -145,10 +145,10 @@ func mergeDone(ctx context.Context, repo *worktree.Repo, s store, act *action) e
 		if err != nil {
 			return err
 		}
-		if open == "" {
-			if err := repo.DropBranch(ctx, id, rec.Tip); err != nil {
-				return err
-			}
+		if open != "" {
+			env.say("%s is still open at %s; when you are done: git worktree remove %s && git branch -d %s", rec.Branch, open, open, rec.Branch)
+		} else if err := repo.DropBranch(ctx, id, rec.Tip); err != nil {
+			return err
 		}
 	}
 	return removeFile(s.path(mergingFile))
@@ -177,7 +177,7 @@ func recoverMerge(ctx context.Context, env *surroundings, repo *worktree.Repo, s
 		return undone(ctx, env, repo, s, &act)
 	}
 	env.say("a merge that was interrupted is complete now")
-	return mergeDone(ctx, repo, s, &act)
+	return mergeDone(ctx, env, repo, s, &act)
 }
 
 func removeFile(path string) error {

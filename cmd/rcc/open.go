@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 )
 
@@ -29,6 +32,15 @@ func (c *openCmd) Run(env *surroundings) error {
 	if err != nil {
 		return err
 	}
+	if path != "" {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			// Somebody removed the folder; git still has it in its list.
+			if err := repo.CloseWorktree(ctx, rec.ID, rec.Base, path); err != nil {
+				return err
+			}
+			path = ""
+		}
+	}
 	if path == "" {
 		if err := mergeable(ctx, repo, rec); err != nil {
 			return err
@@ -44,6 +56,9 @@ func (c *openCmd) Run(env *surroundings) error {
 	return err
 }
 
+// openedName is a name that no task can have.
+const openedName = ".open"
+
 // openedPath stands beside the tasks' folders, so that forgetting a task never
 // removes what a person did.
-func openedPath(s store, id string) string { return filepath.Join(s.dir, "open", id) }
+func openedPath(s store, id string) string { return filepath.Join(s.dir, openedName, id) }

@@ -137,6 +137,14 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 	if closeErr := sb.Close(); err == nil {
 		err = closeErr
 	}
+	if errors.Is(err, isolate.ErrGone) && !s.rec.Run {
+		// Something killed the sandbox. Its work is there, and nobody is left
+		// who could change it.
+		status = 128 + int(syscall.SIGKILL)
+		s.rec.Exit = &status
+		s.tell([]string{"the sandbox was killed while the command ran; the work up to then was taken over"})
+		return status, s.takeOver(context.WithoutCancel(ctx))
+	}
 	if err != nil {
 		var ee *isolate.ExecError
 		if errors.As(err, &ee) {

@@ -183,15 +183,25 @@ func (t task) tryLock() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// Who only looks whether somebody works on the task (busy) holds the lock
+	// for a moment as well.
+	for end := time.Now().Add(lockPatience); ; time.Sleep(2 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end):
+			continue
+		}
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errBusy
 		}
 		return nil, fmt.Errorf("cannot lock task %s: %w", t.id(), err)
 	}
-	return f, nil
 }
+
+const lockPatience = 200 * time.Millisecond
 
 // busy tells whether a living process works on the task.
 func (t task) busy() bool {
@@ -265,7 +275,7 @@ func (s store) tasks() ([]*Record, error) {
 	}
 	var out []*Record
 	for _, n := range names {
-		if !n.IsDir() {
+		if !n.IsDir() || hidden(n.Name()) {
 			continue
 		}
 		r, err := s.task(n.Name()).load()
@@ -280,6 +290,9 @@ func (s store) tasks() ([]*Record, error) {
 	slices.SortStableFunc(out, func(a, b *Record) int { return b.Created.Compare(a.Created) })
 	return out, nil
 }
+
+// hidden are the names in a store that no task can have (CheckID).
+func hidden(name string) bool { return strings.HasPrefix(name, ".") }
 
 // find gives the task that an id or its unique beginning names.
 func (s store) find(id string) (task, *Record, error) {

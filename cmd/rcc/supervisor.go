@@ -124,18 +124,17 @@ func supervise(args []string, environ []string) int {
 		fmt.Fprintln(os.Stderr, "rcc: this name is for rcc's own use")
 		return exitCannot
 	}
-	// Held until this process ends.
-	lock := os.NewFile(lockFD, "lock")
-	defer lock.Close()
 	env := &surroundings{dir: "/", environ: environ, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
-	if err := superviseTask(env, o); err != nil {
+	if err := superviseTask(env, o, os.NewFile(lockFD, "lock")); err != nil {
 		env.say("%s", oneLine(err))
 		return 1
 	}
 	return 0
 }
 
-func superviseTask(env *surroundings, o orders) error {
+// superviseTask holds the task's lock until its end is written down.
+func superviseTask(env *surroundings, o orders, lock *os.File) error {
+	defer lock.Close()
 	var err error
 	if env.dirs, err = findDirs(env.getenv); err != nil {
 		return err
@@ -149,7 +148,6 @@ func superviseTask(env *surroundings, o orders) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(t.path("socket"))
 	sv := &supervisor{joined: make(chan struct{}), hub: newHub(o.Size, nil)}
 	defer sv.clients.Wait() // each has been told how it ended, or has gone
 	defer l.Close()
@@ -163,6 +161,8 @@ func superviseTask(env *surroundings, o orders) error {
 		rec.State, rec.Reason, rec.Phase = stateFailed, oneLine(err), ""
 		t.save(&rec)
 		sv.awaitClient(o)
+		os.Remove(t.path("socket"))
+		lock.Close()
 		sv.hub.finish(over{Exit: exitCannot, Error: oneLine(err)})
 		return err
 	}
@@ -173,7 +173,10 @@ func superviseTask(env *surroundings, o orders) error {
 	sv.awaitClient(o)
 	status, err := s.run(ctx, o.Input)
 	crashPoint("over")
-	s.hub.drain(0)
+	// From here on nothing works on the task: whoever hears of its end may
+	// merge it at once, and a client that reads slowly keeps nobody waiting.
+	os.Remove(t.path("socket"))
+	lock.Close()
 	result := over{Exit: status, Record: true}
 	if err != nil {
 		result.Error = oneLine(err)
@@ -186,6 +189,8 @@ func superviseTask(env *surroundings, o orders) error {
 type supervisor struct {
 	session *session
 	hub     *hub
+	mu      sync.Mutex
+	execs   map[string]*hub // further programs, by the name that their client gave
 	once    sync.Once
 	joined  chan struct{} // closed when the first client is there
 	clients sync.WaitGroup
@@ -236,14 +241,18 @@ func (sv *supervisor) client(c net.Conn) {
 		}
 		sv.hub.serve(f)
 	case "stop":
-		sv.hub.join(f, hello{First: true})
 		if sv.session != nil {
 			select {
 			case sv.session.stop <- syscall.SIGTERM:
 			default: // asked already
 			}
 		}
+		sv.hub.join(f, hello{})
 		sv.hub.serve(f)
+	case "signal":
+		if h := sv.hubOf(hi.Program); h != nil && passesOn(syscall.Signal(hi.Signal)) {
+			h.signal(syscall.Signal(hi.Signal))
+		}
 	case "exec":
 		sv.exec(f, hi)
 	}
@@ -262,22 +271,54 @@ func (sv *supervisor) exec(f *frames, hi hello) {
 		fail(exitCannot, errors.New("cannot enter the sandbox: the task is being set up or taken over; try again in a moment"))
 		return
 	}
-	status, err := execIn(sb, f, hi, sv.session.execEnv(hi.Env))
+	h := newHub(execSize(hi), nil)
+	sv.setExec(hi.Program, h)
+	defer sv.setExec(hi.Program, nil)
+	status, err := execIn(sb, h, f, hi, sv.session.execEnv(hi.Env))
 	if err != nil {
 		fail(status, err)
 	}
 }
 
-// execIn runs a program beside the task's own and serves its client to the end.
-func execIn(sb *isolate.Sandbox, f *frames, hi hello, env []string) (int, error) {
-	var size *isolate.Size
-	if hi.Terminal {
-		size = hi.Size
-		if size == nil {
-			size = &isolate.Size{Rows: 24, Cols: 80}
-		}
+func (sv *supervisor) setExec(name string, h *hub) {
+	if name == "" {
+		return
 	}
-	h := newHub(size, nil)
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	if h == nil {
+		delete(sv.execs, name)
+		return
+	}
+	if sv.execs == nil {
+		sv.execs = map[string]*hub{}
+	}
+	sv.execs[name] = h
+}
+
+// hubOf finds a program of the task; "" is its own.
+func (sv *supervisor) hubOf(name string) *hub {
+	if name == "" {
+		return sv.hub
+	}
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	return sv.execs[name]
+}
+
+// execSize is the terminal of a further program, nil for none.
+func execSize(hi hello) *isolate.Size {
+	switch {
+	case !hi.Terminal:
+		return nil
+	case hi.Size == nil:
+		return &isolate.Size{Rows: 24, Cols: 80}
+	}
+	return hi.Size
+}
+
+// execIn runs a program beside the task's own and serves its client to the end.
+func execIn(sb *isolate.Sandbox, h *hub, f *frames, hi hello, env []string) (int, error) {
 	hi.First, hi.Input = true, true
 	h.join(f, hi)
 	if err := h.start(sb, isolate.Program{Args: hi.Args, Env: env}, true); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"rcc/isolate"
 	"rcc/worktree"
@@ -63,6 +64,9 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 	} else {
 		rec.Command = command
 	}
+	if err := checkText("the command", rec.Command...); err != nil {
+		return err
+	}
 	if c.DryRun {
 		return st.dryRun(env, c.JSON)
 	}
@@ -108,7 +112,7 @@ func followTask(env *surroundings, t task, size *isolate.Size, asJSON bool) erro
 		return err
 	}
 	cl := &client{
-		env: env, f: &frames{rw: conn}, stdout: env.stdout, stderr: env.stderr, detachable: true,
+		env: env, f: &frames{rw: conn}, stdout: env.stdout, stderr: env.stderr, detachable: true, signal: signalTo(t, ""),
 		hello: hello{Want: "attach", First: true, Input: true, Terminal: size != nil, Size: size},
 	}
 	if asJSON {
@@ -198,6 +202,12 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 	if err := isolate.CheckTarget(st.repo.Path); err != nil {
 		return nil, err
 	}
+	if err := checkText("the folder of the repository", st.repo.Path, st.repo.CommonDir, env.dirs.State); err != nil {
+		return nil, err
+	}
+	if err := checkText("the prompt", prompt); err != nil {
+		return nil, err
+	}
 	base := f.Base
 	if base == "" {
 		base = "HEAD"
@@ -257,6 +267,17 @@ func readConfig(ctx context.Context, env *surroundings, repo *worktree.Repo, com
 	return LoadConfig(path, user, "rcc.toml", inRepo)
 }
 
+// checkText refuses what rcc could not write down and pass on unchanged: records
+// and plans are JSON, which is UTF-8 (RFC 8259, 8.1).
+func checkText(what string, texts ...string) error {
+	for _, t := range texts {
+		if !utf8.ValidString(t) {
+			return fmt.Errorf("cannot use %s: %q is not UTF-8", what, t)
+		}
+	}
+	return nil
+}
+
 // create makes the task: from here on, rcc list shows it.
 func (st *start) create(ctx context.Context) (task, *os.File, error) {
 	repoLock, err := st.store.lock()
@@ -309,6 +330,9 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 	}
 	rec := st.record
 	rec.Command, rec.Run = command, !c.Keep
+	if err := checkText("the command", command...); err != nil {
+		return err
+	}
 	if c.DryRun {
 		return st.dryRun(env, c.JSON)
 	}
@@ -366,7 +390,6 @@ func (st *start) runHere(ctx context.Context, t task, size *isolate.Size, asJSON
 	}()
 	<-served
 	status, err := s.run(ctx, true)
-	s.hub.drain(0)
 	s.hub.finish(over{Exit: status})
 	<-result
 	return status, err
@@ -377,7 +400,7 @@ func (st *start) runHere(ctx context.Context, t task, size *isolate.Size, asJSON
 func connectHere(env *surroundings, h *hub, size *isolate.Size) (*client, chan struct{}) {
 	mine, theirs := net.Pipe()
 	cl := &client{
-		env: env, f: &frames{rw: mine}, stdout: env.stdout, stderr: env.stderr,
+		env: env, f: &frames{rw: mine}, stdout: env.stdout, stderr: env.stderr, signal: h.signal,
 		hello: hello{Want: "attach", First: true, Input: true, Terminal: size != nil, Size: size},
 	}
 	served := make(chan struct{})

@@ -50,10 +50,15 @@ func (c *undoCmd) Run(env *surroundings) error {
 // undone brings back the tasks of an action whose checkout is as before.
 func undone(ctx context.Context, env *surroundings, repo *worktree.Repo, s store, act *action) error {
 	for id, state := range act.Before {
-		if err := bringBack(ctx, repo, s.task(id), state); err != nil {
+		t := s.task(id)
+		if err := bringBack(ctx, repo, t, state); err != nil {
 			return err
 		}
-		env.say("%s is back: %s", id, state)
+		rec, err := t.load()
+		if err != nil {
+			return err
+		}
+		env.say("%s is back: %s%s", id, rec.State, because(rec))
 	}
 	return errors.Join(removeFile(s.path(undoFile)), removeFile(s.path(mergingFile)))
 }
