@@ -135,6 +135,9 @@ func (r *Repo) applyLocked(ctx context.Context, in *MergeIntent, lock *dirLock) 
 		return false, err
 	}
 	c.files = []*os.File{lock.f}
+	if err := r.refresh(ctx, in, c); err != nil {
+		return false, err
+	}
 	// git-read-tree(1), "Two Tree Merge": files that are the same in both trees
 	// may have local changes, files that differ must have none. -n only tries.
 	readTree := func(n ...string) error {
@@ -164,6 +167,25 @@ func (r *Repo) applyLocked(ctx context.Context, in *MergeIntent, lock *dirLock) 
 		return true, err
 	}
 	return true, r.step("moved")
+}
+
+// refresh brings the times in the copy of the index up to date. read-tree goes
+// by them alone, and a file that was only touched, or written again with what it
+// had, would be refused as changed. Before a merge the checkout has the user's
+// own attributes, and the user's filters apply; before one is taken back it has
+// the result's.
+func (r *Repo) refresh(ctx context.Context, in *MergeIntent, c call) error {
+	if !in.Reverse {
+		c.env = []string{"GIT_INDEX_FILE=" + filepath.Join(in.GitDir, ourIndex)}
+	}
+	_, err := r.git.run(ctx, c, "update-index", "-q", "--refresh")
+	if status(err) == 1 { // some files are changed; whether they matter is read-tree's to say
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot look for local changes: %w", err)
+	}
+	return nil
 }
 
 // onCheckout is a call of git on the merge's checkout with the copy of its

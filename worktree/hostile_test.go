@@ -21,11 +21,29 @@ func evil(nonce string) string {
 	run := "touch " + nonce
 	var b strings.Builder
 	for _, kv := range [][2]string{
-		{"core.fsmonitor", run}, {"core.pager", run}, {"core.editor", run}, {"core.sshCommand", run}, {"core.askPass", run},
-		{"core.gitProxy", run}, {"core.alternateRefsCommand", run}, {"diff.external", run}, {"pager.diff", run},
-		{"filter.x.clean", run}, {"filter.x.smudge", run}, {"filter.x.process", run}, {"diff.x.textconv", run}, {"diff.x.command", run}, {"merge.x.driver", run},
-		{"gpg.program", run}, {"credential.helper", "!" + run}, {"uploadpack.packObjectsHook", run}, {"commit.gpgsign", "true"},
-		{"alias.rev-parse", "!" + run}, {"alias.for-each-ref", "!" + run}, {"sequence.editor", run}, {"interactive.diffFilter", run},
+		{"core.fsmonitor", run},
+		{"core.pager", run},
+		{"core.editor", run},
+		{"core.sshCommand", run},
+		{"core.askPass", run},
+		{"core.gitProxy", run},
+		{"core.alternateRefsCommand", run},
+		{"diff.external", run},
+		{"pager.diff", run},
+		{"filter.x.clean", run},
+		{"filter.x.smudge", run},
+		{"filter.x.process", run},
+		{"diff.x.textconv", run},
+		{"diff.x.command", run},
+		{"merge.x.driver", run},
+		{"gpg.program", run},
+		{"credential.helper", "!" + run},
+		{"uploadpack.packObjectsHook", run},
+		{"commit.gpgsign", "true"},
+		{"alias.rev-parse", "!" + run},
+		{"alias.for-each-ref", "!" + run},
+		{"sequence.editor", run},
+		{"interactive.diffFilter", run},
 	} {
 		i := strings.LastIndexByte(kv[0], '.')
 		fmt.Fprintf(&b, "git config '%s' '%s'\n", kv[0][:i]+kv[0][i:], kv[1])

@@ -24,8 +24,16 @@ func rawTree(lines ...string) []byte {
 
 func TestParseTree(t *testing.T) {
 	good := [][]string{
-		{}, {"100644 a"}, {"100664 a", "100755 b", "120000 c", "40000 d", "160000 e"},
-		{"100644 a.b", "40000 a", "100644 a0"}, {"100644 a b\n\xff"}, {"100644 ..."}, {"100644 .gitx"}, {"100644 .gitmodules"}, {"120000 .gitmodulesx"}, {"100644 git~2"},
+		{},
+		{"100644 a"},
+		{"100664 a", "100755 b", "120000 c", "40000 d", "160000 e"},
+		{"100644 a.b", "40000 a", "100644 a0"},
+		{"100644 a b\n\xff"},
+		{"100644 ..."},
+		{"100644 .gitx"},
+		{"100644 .gitmodules"},
+		{"120000 .gitmodulesx"},
+		{"100644 git~2"},
 	}
 	for _, lines := range good {
 		if e, err := parseTree(rawTree(lines...), "sha1"); err != nil || len(e) != len(lines) {

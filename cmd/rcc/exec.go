@@ -175,7 +175,7 @@ func (s *session) takeOverAgain(ctx context.Context) error {
 		s.rec.State, s.rec.Reason = before.State, before.Reason
 		err = fmt.Errorf("cannot take over what was changed; the result is still the one from before: %w", err)
 	}
-	s.rec.Phase, s.rec.Finished = "", time.Now().UTC()
+	s.rec.Phase, s.rec.Finished, s.rec.Retry = "", time.Now().UTC(), false
 	if s.rec.Tip != before.Tip {
 		summarize(s.env, s.rec)
 	}

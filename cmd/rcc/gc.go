@@ -130,7 +130,7 @@ func (g *collector) task(ctx context.Context, rec *Record, keep bool) error {
 	case rec.Run:
 		g.env.say("removed what an interrupted rcc run left (%s)", rec.ID)
 		return removeTask(ctx, g.repo, t, rec)
-	case rec.interrupted():
+	case rec.interrupted(), rec.Retry && rec.State == stateFailed:
 		return g.resume(ctx, t)
 	case keep:
 		return nil
@@ -155,16 +155,21 @@ func (g *collector) resume(ctx context.Context, t task) error {
 	s.repo = g.repo
 	switch rec.Phase {
 	case "command", "harvest", "accept":
+		again := rec.Retry
 		if err := s.takeOver(ctx); err != nil {
-			rec.State, rec.Reason = stateFailed, oneLine(err)
-		} else {
+			s.fail(err)
+		} else if rec.Retry = false; !again {
 			rec.Reason = "rcc was interrupted; the work up to then was taken over"
 		}
 	default:
 		rec.State, rec.Reason = stateFailed, "rcc was interrupted before the command started"
 	}
-	rec.Phase = ""
-	g.env.say("%s: %s", rec.ID, Inert(rec.Reason))
+	if !rec.Retry {
+		rec.Phase = ""
+	}
+	if rec.Reason != "" {
+		g.env.say("%s: %s", rec.ID, Inert(rec.Reason))
+	}
 	summarize(g.env, &rec)
 	return t.save(&rec)
 }

@@ -172,6 +172,31 @@ func TestScreen(t *testing.T) {
 	}
 }
 
+// TestScreenIsQuick: numbers that an emulator would count up to for ages.
+func TestScreenIsQuick(t *testing.T) {
+	done := make(chan string)
+	go func() {
+		s := newScreen(isolate.Size{Rows: 4, Cols: 20})
+		for _, final := range "@ABCDEFGHIJKLMPSTXZabcdefghlmnrsu" {
+			s.Write([]byte("\x1b[9223372036854775807" + string(final)))
+			s.Write([]byte("\x1b[?9;9999999999999;9" + string(final)))
+		}
+		s.Write([]byte("\x1b[2J\x1b[H\x1b[?1049h"))
+		for _, b := range []byte("größe €") { // characters in pieces
+			s.Write([]byte{b})
+		}
+		done <- string(s.render())
+	}()
+	select {
+	case got := <-done:
+		if !strings.Contains(got, "größe €") {
+			t.Errorf("the screen shows %q", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the emulator counts")
+	}
+}
+
 func FuzzScreen(f *testing.F) {
 	f.Add([]byte("\x1b[2J\x1b[H\x1b[31mred\x1b[999;999Hx\x1b]0;title\x07\x1b[?1049h"))
 	f.Add([]byte("\x1b[100000@\x1b[99999999L\x1b[38;2;1;2;3mx\xff\xfe"))

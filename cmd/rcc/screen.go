@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hinshun/vt10x"
 
@@ -14,11 +16,13 @@ import (
 // cannot cope with them is dropped, and the client sees an empty screen until
 // the program draws again.
 type screen struct {
-	term vt10x.Terminal
+	term  vt10x.Terminal
+	limit csiLimit
+	rest  []byte // the beginning of a character whose end is yet to come
 }
 
 func newScreen(size isolate.Size) *screen {
-	return &screen{vt10x.New(vt10x.WithSize(max(int(size.Cols), 1), max(int(size.Rows), 1)))}
+	return &screen{term: vt10x.New(vt10x.WithSize(max(int(size.Cols), 1), max(int(size.Rows), 1)))}
 }
 
 func (s *screen) Write(p []byte) (n int, err error) {
@@ -26,8 +30,75 @@ func (s *screen) Write(p []byte) (n int, err error) {
 		return len(p), nil
 	}
 	defer s.guard()
-	s.term.Write(p)
+	b := s.limit.filter(s.rest, p)
+	whole := len(b) - cutRune(b)
+	s.rest = bytes.Clone(b[whole:])
+	s.term.Write(b[:whole])
 	return len(p), nil
+}
+
+// cutRune is how many bytes at the end of b begin a character and do not end it.
+func cutRune(b []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if tail := b[len(b)-n:]; utf8.RuneStart(tail[0]) {
+			if utf8.FullRune(tail) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// csiLimit shortens the numbers in control sequences (ESC [ …; ECMA-48, 5.4)
+// before the emulator counts up to them: three digits are more lines and columns
+// than a screen has, private modes have four. Longer sequences are cut off.
+type csiLimit struct {
+	state  int // 0: text, 1: after ESC, 2: in a sequence
+	length int
+	digits int // of the present number
+	most   int // digits that pass
+}
+
+const longestCSI = 64
+
+func (l *csiLimit) filter(out, p []byte) []byte {
+	for _, c := range p {
+		if l.pass(c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (l *csiLimit) pass(c byte) bool {
+	switch {
+	case c == 0x1b:
+		l.state = 1
+		return true
+	case l.state == 1 && c == '[':
+		*l = csiLimit{state: 2, most: 3}
+		return true
+	case l.state != 2:
+		l.state = 0
+		return true
+	case c >= 0x40 && c <= 0x7e: // the final byte
+		l.state = 0
+		return true
+	}
+	l.length++
+	switch {
+	case l.length > longestCSI:
+		return false
+	case c == '?' || c == '>' || c == '<' || c == '=':
+		l.most = 4
+	case c >= '0' && c <= '9':
+		l.digits++
+		return l.digits <= l.most
+	default:
+		l.digits = 0
+	}
+	return true
 }
 
 func (s *screen) resize(size isolate.Size) {

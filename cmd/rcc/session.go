@@ -103,7 +103,7 @@ func (s *session) run(ctx context.Context, input bool) (int, error) {
 	if err != nil {
 		// What was there to take over is kept by the folder; the record says
 		// why nothing was.
-		s.rec.State, s.rec.Reason = stateFailed, oneLine(err)
+		s.fail(err)
 		if s.rec.Exit == nil {
 			s.rec.Exit = &status
 		}
@@ -111,12 +111,29 @@ func (s *session) run(ctx context.Context, input bool) (int, error) {
 	if s.rec.Run {
 		return status, err
 	}
-	s.rec.Phase, s.rec.Finished = "", time.Now().UTC()
+	if s.rec.Finished = time.Now().UTC(); !s.rec.Retry {
+		s.rec.Phase = ""
+	}
 	if saveErr := s.task.save(s.rec); err == nil && saveErr != nil {
 		status, err = exitCannot, saveErr
 	}
 	s.events.add(event{Event: "end", Text: s.rec.State, Exit: s.rec.Exit, Tip: s.rec.Tip, Millis: millis(began)})
 	return status, err
+}
+
+// fail writes down why there is no result. Work that was done is in the task's
+// folder, and another try may take it over.
+func (s *session) fail(err error) {
+	s.rec.State, s.rec.Reason, s.rec.Retry = stateFailed, oneLine(err), false
+	var refused *worktree.RefusedError
+	switch {
+	case s.rec.Phase != "harvest" && s.rec.Phase != "accept":
+	case errors.As(err, &refused):
+		s.rec.Reason += "; its files are kept: rcc exec " + s.rec.ID + " -- COMMAND can put them right"
+	default:
+		s.rec.Retry = true
+		s.rec.Reason += "; its files are kept, and rcc gc tries again"
+	}
 }
 
 func millis(since time.Time) float64 { return float64(time.Since(since).Microseconds()) / 1000 }

@@ -49,6 +49,10 @@ type Record struct {
 	Added    int       `json:"added"`
 	Removed  int       `json:"removed"`
 
+	// Retry says that the work could not be taken over for a reason that may
+	// pass, such as a full disk: gc tries again from Phase.
+	Retry bool `json:"retry,omitempty"`
+
 	Repository string         `json:"repository"` // folder that rcc was started for
 	Dirty      bool           `json:"dirty,omitempty"`
 	Run        bool           `json:"run,omitempty"` // of rcc run: nothing is kept
