@@ -141,6 +141,9 @@ func setUpScript(env *testscript.Env, bin string) error {
 			}
 		}
 	}
+	if dir := os.Getenv("RCC_TEST_SOURCE"); dir != "" {
+		env.Setenv("SOURCE", dir)
+	}
 	const gitConfig = "[user]\n\tname = Script Tester\n\temail = tester@example.com\n[init]\n\tdefaultBranch = main\n"
 	if err := os.WriteFile(filepath.Join(home, ".gitconfig"), []byte(gitConfig), 0o644); err != nil {
 		return err
@@ -188,6 +191,8 @@ func checkNothingLeft(t scriptT, work string) {
 //	[root]      the tests run as root
 //	[userns]    a user namespace can be made, and a mount in it
 //	[git:2.40]  git has at least this version
+//	[source]    there is a real project to work on: RCC_TEST_SOURCE is the folder
+//	            of an unpacked source package, $SOURCE in the script
 //
 // [exec:PROGRAM] and others come with testscript. A condition that does not hold
 // because the machine lacks something fails the script where RCC_REQUIRE says so;
@@ -201,6 +206,14 @@ func scriptCondition(cond string) (bool, error) {
 		ok := scriptHasUserns()
 		if !ok && required(cond) {
 			return false, fmt.Errorf("this machine cannot make a user namespace, which RCC_REQUIRE=%s asks for", os.Getenv("RCC_REQUIRE"))
+		}
+		return ok, nil
+	case "source":
+		dir := os.Getenv("RCC_TEST_SOURCE")
+		info, err := os.Stat(dir)
+		ok := err == nil && info.IsDir()
+		if !ok && (dir != "" || required(cond)) {
+			return false, fmt.Errorf("RCC_TEST_SOURCE=%q is no folder with a source package; .ci/run fetches one", dir)
 		}
 		return ok, nil
 	case "git":
@@ -291,6 +304,14 @@ func TestScriptsAsUser(t *testing.T) {
 		}
 	}
 
+	source := os.Getenv("RCC_TEST_SOURCE")
+	if source != "" {
+		if err := scriptCopy(source, filepath.Join(dir, "source")); err != nil {
+			t.Fatal(err)
+		}
+		source = filepath.Join(dir, "source")
+	}
+
 	limit := 10 * time.Minute
 	if deadline, ok := t.Deadline(); ok {
 		limit = time.Until(deadline) - 10*time.Second
@@ -307,6 +328,7 @@ func TestScriptsAsUser(t *testing.T) {
 		"RCC_TEST_BIN=" + filepath.Join(dir, "bin"),
 		"RCC_REQUIRE=" + os.Getenv("RCC_REQUIRE"),
 		"RCC_SCRIPTS=" + os.Getenv("RCC_SCRIPTS"),
+		"RCC_TEST_SOURCE=" + source,
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
