@@ -270,3 +270,26 @@ func TestApplyFailsWhole(t *testing.T) {
 		t.Errorf("HEAD is %s", got)
 	}
 }
+
+// TestRecoverFromRecovery: a recovery that was killed while it wrote leaves the
+// beginning of the old content, also of a file that the merge had removed.
+func TestRecoverFromRecovery(t *testing.T) {
+	for name, left := range map[string]string{"empty": "", "a part": "go"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "sha1")
+			r, in := w.bigTask()
+			before := w.stable()
+			r.halt = func(s string) bool { return s == "written" }
+			if err := r.ApplyMerge(t.Context(), in); !errors.Is(err, errHalted) {
+				t.Fatal(err)
+			}
+			r.halt = nil
+			w.write("proj/gone.txt", left) // it was "gone.txt\n"
+			done, err := r.RecoverMerge(t.Context(), in)
+			if err != nil || done {
+				t.Fatal(done, err)
+			}
+			w.checkSettled(in, done, before)
+		})
+	}
+}

@@ -118,7 +118,7 @@ type fileState int
 
 const (
 	stateMissing fileState = iota
-	stateOurs              // the new content, or a beginning of it that was being written
+	stateOurs              // the new content, or a beginning of either that was being written
 	stateOld               // the old content
 	stateForeign
 )
@@ -190,6 +190,11 @@ func (u *undoer) compare(c change, data []byte, kind string) (fileState, error) 
 		}
 		if bytes.Equal(want, data) {
 			return stateOld, nil
+		}
+		// A recovery that was killed itself: the file had exactly the old
+		// content before the merge, or that would have been refused.
+		if bytes.HasPrefix(want, data) {
+			return stateOurs, nil
 		}
 	}
 	return stateForeign, nil

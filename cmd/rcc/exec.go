@@ -89,7 +89,7 @@ func execRunning(env *surroundings, t task, hi hello) (int, error) {
 func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int, error) {
 	lock, err := t.tryLock()
 	if err != nil {
-		return exitCannot, err
+		return exitCannot, taskError(&Record{ID: t.id()}, err)
 	}
 	defer lock.Close()
 	rec, err := t.loadLocked()

@@ -21,8 +21,15 @@ type screen struct {
 	rest  []byte // the beginning of a character whose end is yet to come
 }
 
+// The largest screen that is followed; a terminal may be larger, and a program
+// may ask for one that is.
+const (
+	maxRows = 500
+	maxCols = 1000
+)
+
 func newScreen(size isolate.Size) *screen {
-	return &screen{term: vt10x.New(vt10x.WithSize(max(int(size.Cols), 1), max(int(size.Rows), 1)))}
+	return &screen{term: vt10x.New(vt10x.WithSize(min(max(int(size.Cols), 1), maxCols), min(max(int(size.Rows), 1), maxRows)))}
 }
 
 func (s *screen) Write(p []byte) (n int, err error) {
@@ -106,7 +113,7 @@ func (s *screen) resize(size isolate.Size) {
 		return
 	}
 	defer s.guard()
-	s.term.Resize(int(size.Cols), int(size.Rows))
+	s.term.Resize(min(int(size.Cols), maxCols), min(int(size.Rows), maxRows))
 }
 
 func (s *screen) guard() {
