@@ -86,11 +86,15 @@ func (r *Repo) checkStands(ctx context.Context, in *MergeIntent) error {
 		return err
 	}
 	if now != in.Ref || value != in.Old {
-		return fmt.Errorf("cannot merge: %s has moved since; try again", inert(strings.TrimPrefix(in.Ref, "refs/heads/")))
+		branch := inert(strings.TrimPrefix(in.Ref, "refs/heads/"))
+		if in.Reverse {
+			return fmt.Errorf("cannot undo the merge of %s: %s has moved on since; take it back by hand, with git revert", in.ID, branch)
+		}
+		return fmt.Errorf("cannot merge: %s has moved since; try again", branch)
 	}
 	local, err := r.inTheWay(ctx, in)
 	if err == nil && len(local) > 0 {
-		err = &ConflictError{Local: local}
+		err = &ConflictError{Local: local, Undo: in.Reverse}
 	}
 	return err
 }

@@ -220,7 +220,7 @@ func (c *treeCheck) measure(id, base string, depth int) (extent, error) {
 func (c *treeCheck) entry(e, old entry, depth int) (extent, error) {
 	switch e.mode {
 	case modeModule:
-		return extent{}, refuse("it has a link to a commit of another repository at %s, which hides its content; remove it (git rm --cached) or add the files themselves", quotePath(e.name))
+		return extent{}, refuse("it has a link to a commit of another repository at %s, which hides its content; take it out of every commit (git reset --soft to the base, git rm --cached, and commit again) or add the files themselves", quotePath(e.name))
 	case modeTree:
 		base := ""
 		if old.mode == modeTree {

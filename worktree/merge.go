@@ -48,11 +48,14 @@ var ErrNothing = errors.New("there is nothing to merge: the branch has it alread
 type ConflictError struct {
 	Conflicts []string // paths that both sides changed
 	Local     []string // paths with local changes, or untracked files, in the way
+	Undo      bool     // a merge was to be taken back
 	Commit    string   // the task's commit that conflicts, when rebasing
 }
 
 func (e *ConflictError) Error() string {
 	switch {
+	case e.Undo:
+		return "cannot undo the merge: local changes are in the way, commit, stash or remove them: " + some(e.Local)
 	case len(e.Local) > 0:
 		return "cannot merge: local changes are in the way, commit, stash or remove them: " + some(e.Local)
 	case e.Commit != "":

@@ -14,18 +14,11 @@ type discardCmd struct {
 
 func (c *discardCmd) Run(env *surroundings) error {
 	ctx := context.Background()
-	_, repo, s, err := atRepository(ctx, env)
-	if err != nil {
-		return err
-	}
-	lock, err := s.lock()
+	repo, s, lock, err := lockRepository(ctx, env)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := recoverMerge(ctx, env, repo, s); err != nil {
-		return err
-	}
 	// All are looked at before one is touched.
 	var recs []*Record
 	act := &action{Kind: "discard", When: time.Now().UTC(), Before: map[string]string{}}
@@ -49,8 +42,9 @@ func (c *discardCmd) Run(env *surroundings) error {
 		}
 		defer busy.Close()
 		// As it was written: an interrupted one must be that again after undo.
-		if err := readJSON(t.path("record.json"), rec); err != nil {
-			return err
+		var written Record
+		if readJSON(t.path("record.json"), &written) == nil {
+			rec = &written
 		}
 		recs = append(recs, rec)
 		act.Before[rec.ID] = rec.State

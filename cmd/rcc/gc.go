@@ -62,7 +62,7 @@ func (g *collector) collect(ctx context.Context) error {
 	// The checkout may be gone, or another repository's by now.
 	if g.repo, err = g.git.Open(ctx, rf.Path); err != nil || g.repo.CommonDir != rf.CommonDir {
 		if g.repo, err = g.git.Open(ctx, rf.CommonDir); err != nil {
-			return fmt.Errorf("cannot look after the tasks of %s: %w", Inert(rf.Path), err)
+			return g.gone(rf, err)
 		}
 	}
 	if err := recoverMerge(ctx, g.env, g.repo, g.store); err != nil {
@@ -83,6 +83,30 @@ func (g *collector) collect(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// gone is what to do about a repository that cannot be opened. When its git
+// directory is gone, so is all that the tasks could be merged into; but it may
+// lie on a disk that is only not mounted, so that the user has to say so.
+func (g *collector) gone(rf repositoryFile, err error) error {
+	if _, statErr := os.Lstat(rf.CommonDir); !errors.Is(statErr, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look after the tasks of %s: %w", Inert(rf.Path), err)
+	}
+	if !g.all {
+		g.env.say("the repository %s is gone; rcc gc --all removes its tasks as well", Inert(rf.Path))
+		return nil
+	}
+	names, err := os.ReadDir(g.store.dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if n.IsDir() && g.store.task(n.Name()).busy() {
+			return fmt.Errorf("cannot remove the tasks of %s: %s runs; rcc stop it first", Inert(rf.Path), n.Name())
+		}
+	}
+	g.env.say("removed the tasks of %s, which is gone", Inert(rf.Path))
+	return worktree.RemoveAll(g.store.dir)
 }
 
 // undoable are the tasks of the last merge or discard.
@@ -134,7 +158,7 @@ func (g *collector) task(ctx context.Context, rec *Record, keep bool) error {
 		return g.resume(ctx, t)
 	case keep:
 		return nil
-	case rec.State == stateMerged, rec.State == stateDiscarded, rec.State == stateEmpty:
+	case rec.State == stateMerged, rec.State == stateDiscarded, rec.State == stateEmpty && !rec.LeftOut:
 		g.env.say("removed %s (%s)", rec.ID, rec.State)
 		return removeTask(ctx, g.repo, t, rec)
 	}

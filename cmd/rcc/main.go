@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -92,12 +93,18 @@ func run(env *surroundings, args []string) int {
 	if first1(args) == completeName {
 		return complete(env, app, command)
 	}
+	if first1(args) == "--version" {
+		own = []string{"version"}
+	}
 	if len(own) == 0 {
 		own = []string{"--help"}
 	}
 	ctx, err := app.Parse(own)
 	if code >= 0 { // --help was printed
 		return code
+	}
+	if err != nil && command == nil && slices.Contains(takesCommand, first1(args)) && strings.HasPrefix(err.Error(), "unexpected argument") {
+		err = fmt.Errorf("%w; a command comes after --", err)
 	}
 	if err != nil {
 		env.say("%s; see rcc --help", oneLine(err))

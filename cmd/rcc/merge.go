@@ -36,18 +36,11 @@ const (
 
 func (c *mergeCmd) Run(env *surroundings) error {
 	ctx := context.Background()
-	_, repo, s, err := atRepository(ctx, env)
-	if err != nil {
-		return err
-	}
-	lock, err := s.lock()
+	repo, s, lock, err := lockRepository(ctx, env)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := recoverMerge(ctx, env, repo, s); err != nil {
-		return err
-	}
 	t, rec, err := s.find(c.ID)
 	if err != nil {
 		return err
@@ -76,7 +69,7 @@ func (c *mergeCmd) Run(env *surroundings) error {
 	}
 	crashPoint("merge-applied")
 	if err := mergeDone(ctx, env, repo, s, act); err != nil {
-		return err
+		return fmt.Errorf("merged %s into %s, but: %w", rec.ID, intentTarget(intent), err)
 	}
 	env.say("merged %s into %s: %s; rcc undo takes it back", rec.ID, intentTarget(intent), changes(rec))
 	return nil
@@ -152,6 +145,24 @@ func mergeDone(ctx context.Context, env *surroundings, repo *worktree.Repo, s st
 		}
 	}
 	return removeFile(s.path(mergingFile))
+}
+
+// lockRepository finds the repository and takes its lock, for commands that
+// move branches. What an interrupted one of them left is put right first.
+func lockRepository(ctx context.Context, env *surroundings) (*worktree.Repo, store, *os.File, error) {
+	_, repo, s, err := atRepository(ctx, env)
+	if err != nil {
+		return nil, store{}, nil, err
+	}
+	lock, err := s.lock()
+	if err != nil {
+		return nil, store{}, nil, err
+	}
+	if err := recoverMerge(ctx, env, repo, s); err != nil {
+		lock.Close()
+		return nil, store{}, nil, err
+	}
+	return repo, s, lock, nil
 }
 
 // recoverMerge finishes or undoes a merge that was killed. The caller holds

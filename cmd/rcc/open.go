@@ -15,11 +15,7 @@ type openCmd struct {
 
 func (c *openCmd) Run(env *surroundings) error {
 	ctx := context.Background()
-	_, repo, s, err := atRepository(ctx, env)
-	if err != nil {
-		return err
-	}
-	lock, err := s.lock()
+	repo, s, lock, err := lockRepository(ctx, env)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,9 @@ type Record struct {
 	Added    int       `json:"added"`
 	Removed  int       `json:"removed"`
 
+	// LeftOut says that the agent left work that the result does not have, such
+	// as another branch or a stash: the task's folder has the only copy.
+	LeftOut bool `json:"leftOut,omitempty"`
 	// Retry says that the work could not be taken over for a reason that may
 	// pass, such as a full disk: gc tries again from Phase.
 	Retry bool `json:"retry,omitempty"`
@@ -244,11 +247,17 @@ func (t task) loadLocked() (*Record, error) {
 
 func (t task) loadUnless(busy func() bool) (*Record, error) {
 	var r Record
-	if err := readJSON(t.path("record.json"), &r); err != nil {
+	err := readJSON(t.path("record.json"), &r)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if r.Version != recordVersion {
-		return nil, fmt.Errorf("cannot read task %s: it was written by another version of rcc", t.id())
+	if err == nil && r.Version != recordVersion {
+		err = errors.New("it was written by another version of rcc")
+	}
+	if err != nil {
+		// One broken record must not keep the user from the other tasks, nor
+		// from discarding this one.
+		return &Record{ID: t.id(), State: stateFailed, Branch: "rcc/" + t.id(), Reason: "its record cannot be read: " + oneLine(err)}, nil
 	}
 	if r.State == stateRunning && !busy() {
 		// The end may have been written between the two looks.

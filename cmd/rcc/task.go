@@ -132,6 +132,10 @@ func afterTask(env *surroundings, t task, cl *client, asJSON bool) error {
 		env.say("left %s running; rcc attach %s comes back to it", t.id(), t.id())
 		return nil
 	}
+	if errors.Is(err, syscall.EPIPE) {
+		env.say("left %s running, since nobody reads its output; rcc attach %s comes back to it", t.id(), t.id())
+		return err
+	}
 	if err != nil {
 		t.settle()
 		return err
@@ -412,7 +416,9 @@ func connectHere(env *surroundings, h *hub, size *isolate.Size) (*client, chan s
 		h.join(f, cl.hello)
 		close(served)
 		h.serve(f)
-		h.signal(syscall.SIGHUP) // nobody reads any more
+		// Nobody reads any more.
+		h.signal(syscall.SIGHUP)
+		time.AfterFunc(stopGrace, func() { h.signal(syscall.SIGKILL) })
 	}()
 	return cl, served
 }

@@ -13,18 +13,11 @@ type undoCmd struct{}
 
 func (c *undoCmd) Run(env *surroundings) error {
 	ctx := context.Background()
-	_, repo, s, err := atRepository(ctx, env)
-	if err != nil {
-		return err
-	}
-	lock, err := s.lock()
+	repo, s, lock, err := lockRepository(ctx, env)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := recoverMerge(ctx, env, repo, s); err != nil {
-		return err
-	}
 	var act action
 	err = readJSON(s.path(undoFile), &act)
 	if errors.Is(err, fs.ErrNotExist) {
