@@ -199,7 +199,7 @@ func TestBranchMovedSincePlan(t *testing.T) {
 			in := w.plan(r, spec)
 			move(w)
 			before := w.fingerprint(w.repo, true)
-			if err := r.ApplyMerge(t.Context(), in); err == nil || !strings.Contains(err.Error(), "has moved on since") {
+			if err := r.ApplyMerge(t.Context(), in); err == nil || !strings.Contains(err.Error(), "has moved since") {
 				t.Errorf("got %v", err)
 			}
 			same(t, "the repository", before, w.fingerprint(w.repo, true))
