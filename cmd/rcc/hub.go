@@ -298,14 +298,8 @@ func (h *hub) signal(sig syscall.Signal) {
 }
 
 // drain waits until everything that the program wrote was passed on, for limit
-// at most: a process that the program left behind may hold the pipe open. Once
-// the sandbox has ended nobody holds it, and only a client that does not read
-// (a pager, say) can make this long; 0 is no limit.
+// at most: a process that it left behind may hold the pipe open.
 func (h *hub) drain(limit time.Duration) {
-	if limit == 0 {
-		h.outputs.Wait()
-		return
-	}
 	done := make(chan struct{})
 	go func() { h.outputs.Wait(); close(done) }()
 	select {
@@ -314,10 +308,11 @@ func (h *hub) drain(limit time.Duration) {
 	}
 }
 
-// finish tells every client how it ended, and returns when all have heard. The
-// one that started the program gets all of its output first, however slowly it
-// reads; others have a moment.
-func (h *hub) finish(o over) {
+// finish tells every client how it ended, and returns when all have heard. With
+// all, the one that started the program gets all of its output first, however
+// slowly it reads: that ends, because the sandbox has ended. Without, something
+// that the program left running may hold its output open. Others have a moment.
+func (h *hub) finish(o over, all bool) {
 	h.isReady.Do(func() { close(h.ready) })
 	h.mu.Lock()
 	viewers := h.list()
@@ -325,7 +320,7 @@ func (h *hub) finish(o over) {
 	var told sync.WaitGroup
 	for _, v := range viewers {
 		told.Go(func() {
-			if v.first {
+			if v.first && all {
 				h.outputs.Wait()
 			}
 			v.end(o)

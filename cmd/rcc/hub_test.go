@@ -118,7 +118,7 @@ func TestLateClient(t *testing.T) {
 	} {
 		mine, theirs := net.Pipe()
 		f := &frames{rw: theirs}
-		go func() { h.join(f, tc.hello); h.finish(over{}) }()
+		go func() { h.join(f, tc.hello); h.finish(over{}, true) }()
 		var got strings.Builder
 		for {
 			kind, p, err := readFrame(mine)

@@ -163,7 +163,7 @@ func superviseTask(env *surroundings, o orders, lock *os.File) error {
 		sv.awaitClient(o)
 		os.Remove(t.path("socket"))
 		lock.Close()
-		sv.hub.finish(over{Exit: exitCannot, Error: oneLine(err)})
+		sv.hub.finish(over{Exit: exitCannot, Error: oneLine(err)}, true)
 		return err
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -181,7 +181,7 @@ func superviseTask(env *surroundings, o orders, lock *os.File) error {
 	if err != nil {
 		result.Error = oneLine(err)
 	}
-	s.hub.finish(result)
+	s.hub.finish(result, true)
 	return nil
 }
 
@@ -335,6 +335,6 @@ func execIn(sb *isolate.Sandbox, h *hub, f *frames, hi hello, env []string) (int
 		return exitCannot, err
 	}
 	h.drain(500 * time.Millisecond)
-	h.finish(over{Exit: status})
+	h.finish(over{Exit: status}, false)
 	return status, nil
 }

@@ -394,7 +394,7 @@ func (st *start) runHere(ctx context.Context, t task, size *isolate.Size, asJSON
 	}()
 	<-served
 	status, err := s.run(ctx, true)
-	s.hub.finish(over{Exit: status})
+	s.hub.finish(over{Exit: status}, true)
 	<-result
 	return status, err
 }
