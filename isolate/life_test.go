@@ -160,7 +160,7 @@ func TestExitStatus(t *testing.T) {
 	}
 	null, _ := os.Open(os.DevNull)
 	defer null.Close()
-	for name, want := range map[string]int{"no-such-program": 127, "./plain": 126, "/work/proj": 126, "./plain/x": 127} {
+	for name, want := range map[string]int{"no-such-program": 127, "./plain": 126, "/srv/proj": 126, "./plain/x": 127} {
 		_, err := w.Spawn(Program{Args: []string{name}, Files: []*os.File{null, null, null}})
 		var ee *ExecError
 		if !errors.As(err, &ee) || ee.Status != want {
@@ -213,8 +213,8 @@ func TestTerminal(t *testing.T) {
 
 func TestStepErrorNamesTheStep(t *testing.T) {
 	job := Job{
-		Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: 1000, HostGID: 1000, User: "u",
-		Binds: []Bind{{Source: "/no/such/folder", Target: "/work/proj"}},
+		Dir: "/srv/proj", UID: 1000, GID: 1000, HostUID: 1000, HostGID: 1000, User: "u",
+		Binds: []Bind{{Source: "/no/such/folder", Target: "/srv/proj"}},
 	}
 	if os.Getuid() != 0 {
 		job.HostUID, job.HostGID = os.Getuid(), os.Getgid()
@@ -225,7 +225,7 @@ func TestStepErrorNamesTheStep(t *testing.T) {
 	}
 	_, err = Start(context.Background(), p)
 	var se *StepError
-	if !errors.As(err, &se) || !strings.Contains(err.Error(), "bind /work/proj") || !errors.Is(err, unix.ENOENT) {
+	if !errors.As(err, &se) || !strings.Contains(err.Error(), "bind /srv/proj") || !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)
 	}
 }

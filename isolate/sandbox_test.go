@@ -98,7 +98,7 @@ func need(t *testing.T, program string) string {
 	return path
 }
 
-// world is a sandbox with a writable tree at /work/proj.
+// world is a sandbox with a writable tree at /srv/proj.
 type world struct {
 	*Sandbox
 	tree   string
@@ -115,8 +115,8 @@ func newWorld(t *testing.T, edit func(*Job)) *world {
 	t.Helper()
 	tree := t.TempDir()
 	job := Job{
-		Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent",
-		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}},
+		Dir: "/srv/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent",
+		Binds: []Bind{{Source: tree, Target: "/srv/proj", Writable: true}},
 	}
 	if os.Getuid() == 0 {
 		job.HostUID, job.HostGID = 1879048200, 1879048200
@@ -183,7 +183,7 @@ func (w *world) want(t *testing.T, script, want string) {
 
 func TestIdentity(t *testing.T) {
 	w := newWorld(t, nil)
-	w.want(t, "id -u; id -g; id -un; hostname; pwd; echo $HOME; cat /etc/machine-id", "1000\n1000\nagent\nrcc\n/work/proj\n/rcc/home\n"+strings.Repeat("0", 32))
+	w.want(t, "id -u; id -g; id -un; hostname; pwd; echo $HOME; cat /etc/machine-id", "1000\n1000\nagent\nrcc\n/srv/proj\n/rcc/home\n"+strings.Repeat("0", 32))
 	w.want(t, "touch made && stat -c %u made", "1000")
 	var st unix.Stat_t
 	if err := unix.Stat(filepath.Join(w.tree, "made"), &st); err != nil {
@@ -304,7 +304,7 @@ func TestFilesOfTheHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, nil)
-	for _, p := range []string{secret, "/etc/shadow", "/etc/ssh", "/etc/gitconfig", "/root", "/home", "/sys", "/boot", "/run/systemd", "/var/lib", "/var/run/docker.sock", "/dev/kvm", "/dev/vda", "/dev/fuse", "/dev/mem", "/opt", "/mnt", "/srv"} {
+	for _, p := range []string{secret, "/etc/shadow", "/etc/ssh", "/etc/gitconfig", "/root", "/home", "/sys", "/boot", "/run/systemd", "/var/lib", "/var/run/docker.sock", "/dev/kvm", "/dev/vda", "/dev/fuse", "/dev/mem", "/opt", "/mnt", "/media"} {
 		if out, status := w.sh(t, "ls -d "+p); status == 0 {
 			t.Errorf("%s is visible: %s", p, out)
 		}
@@ -312,13 +312,13 @@ func TestFilesOfTheHost(t *testing.T) {
 	if err := exec.Command("cat", secret).Run(); err != nil {
 		t.Errorf("no control: %v", err)
 	}
-	w.want(t, "ls -A /", "bin\ndev\netc\n"+insideLib()+"proc\nrcc\nrun\nsbin\ntmp\nusr\nvar\nwork")
-	for _, p := range []string{"/x", "/usr/x", "/etc/x", "/dev/x", "/proc/sys/kernel/hostname", "/work/x", "/rcc/x", "/var/x"} {
+	w.want(t, "ls -A /", "bin\ndev\netc\n"+insideLib()+"proc\nrcc\nrun\nsbin\nsrv\ntmp\nusr\nvar")
+	for _, p := range []string{"/x", "/usr/x", "/etc/x", "/dev/x", "/proc/sys/kernel/hostname", "/srv/x", "/rcc/x", "/var/x"} {
 		if out, status := w.sh(t, "echo y > "+p); status == 0 {
 			t.Errorf("%s is writable: %s", p, out)
 		}
 	}
-	for _, p := range []string{"/tmp/x", "/var/tmp/x", "/run/x", "/dev/shm/x", "/work/proj/x", "$HOME/x", "/dev/null"} {
+	for _, p := range []string{"/tmp/x", "/var/tmp/x", "/run/x", "/dev/shm/x", "/srv/proj/x", "$HOME/x", "/dev/null"} {
 		if out, status := w.sh(t, "echo y > "+p); status != 0 {
 			t.Errorf("%s is not writable: %s", p, out)
 		}
@@ -356,7 +356,7 @@ func TestNothingInherited(t *testing.T) {
 	t.Setenv("SECRET_TOKEN", "nonce")
 	w := newWorld(t, nil)
 	w.want(t, "ls /proc/self/fd | tr '\\n' ' '", "0 1 2 3") // 3 is the folder that ls reads
-	w.want(t, "env | grep -v ^PATH= | sort | tr '\\n' ' '", "HOME=/rcc/home LOGNAME=agent PWD=/work/proj SHELL=/bin/sh USER=agent")
+	w.want(t, "env | grep -v ^PATH= | sort | tr '\\n' ' '", "HOME=/rcc/home LOGNAME=agent PWD=/srv/proj SHELL=/bin/sh USER=agent")
 	w.want(t, "ulimit -Hc", "0") // in blocks: 1 byte, which stops handlers too
 }
 
@@ -444,8 +444,8 @@ func TestMountTargetIsALink(t *testing.T) {
 	}
 	inner := t.TempDir()
 	job := Job{
-		Dir: "/work/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "u",
-		Binds: []Bind{{Source: tree, Target: "/work/proj", Writable: true}, {Source: inner, Target: "/work/proj/inner", Writable: true}},
+		Dir: "/srv/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "u",
+		Binds: []Bind{{Source: tree, Target: "/srv/proj", Writable: true}, {Source: inner, Target: "/srv/proj/inner", Writable: true}},
 	}
 	if os.Getuid() == 0 {
 		job.HostUID, job.HostGID = 1879048200, 1879048200
