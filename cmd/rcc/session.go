@@ -150,9 +150,9 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 	status, err := s.command(ctx, sb, input)
 	s.setSandbox(nil)
 	// Whatever the command left running ends here, before anything of its
-	// work is read.
-	if closeErr := sb.Close(); err == nil {
-		err = closeErr
+	// work is read; while it might go on, nothing is.
+	if closeErr := sb.Close(); closeErr != nil {
+		return exitCannot, closeErr
 	}
 	if errors.Is(err, isolate.ErrGone) && !s.rec.Run {
 		// Something killed the sandbox. Its work is there, and nobody is left
