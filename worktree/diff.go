@@ -65,26 +65,22 @@ func parseNumstat(fields []string) (Stat, error) {
 // DiffOptions say how a diff is written.
 type DiffOptions struct {
 	Stat  bool // a summary instead of the patch
-	Color bool // for a terminal: in colours, binary files only named
+	Brief bool // for people: binary files are only named
 }
 
-// Diff writes what changed from base to tip. Without colour it is a patch that
-// git apply takes, binary files included. It runs no program: no external diff
+// Diff writes what changed from base to tip: unless it is brief, a patch that git
+// apply takes, binary files included. It has no colours: those of git could not
+// be told from those that stand in the files. It runs no program: no external diff
 // and no textconv, whatever attributes and configuration say.
 func (r *Repo) Diff(ctx context.Context, base, tip string, opt DiffOptions, out io.Writer) error {
 	format := []string{"--patch"}
 	switch {
 	case opt.Stat:
 		format = []string{"--stat"}
-	case !opt.Color:
+	case !opt.Brief:
 		format = append(format, "--binary")
 	}
-	if opt.Color {
-		format = append(format, "--color=always")
-	} else {
-		format = append(format, "--color=never")
-	}
-	_, err := r.git.run(ctx, call{dir: r.dir(), out: out}, diffArgs(append(format, base, tip)...)...)
+	_, err := r.git.run(ctx, call{dir: r.dir(), out: out}, diffArgs(append(format, "--color=never", base, tip)...)...)
 	if err != nil {
 		return fmt.Errorf("cannot compare %s with %s: %w", short(base), short(tip), err)
 	}

@@ -42,7 +42,7 @@ func (c *diffCmd) Run(env *surroundings) error {
 		return nothing("%s changed nothing%s", rec.ID, because(rec))
 	}
 	onTerminal := term.IsTerminal(int(env.stdout.Fd()))
-	opt := worktree.DiffOptions{Stat: c.Stat}
+	opt := worktree.DiffOptions{Stat: c.Stat, Brief: onTerminal}
 	if !onTerminal {
 		return repo.Diff(ctx, rec.Base, rec.Tip, opt, env.stdout)
 	}

@@ -34,7 +34,7 @@ func (st *start) dryRun(env *surroundings, asJSON bool) error {
 	plan.Env = append(plan.Env, s.programEnv()...)
 	v := dryView{
 		ID: st.record.ID, Repository: st.repo.Path, Base: st.record.Base, Dirty: st.record.Dirty,
-		Tree: "checkout", Command: st.record.Command, Plan: plan,
+		Tree: st.tree, Command: st.record.Command, Plan: plan,
 		From: []string{
 			"tree: " + st.config.Tree.Origin(), "net: " + st.config.Net.Origin(), "timeout: " + st.config.Timeout.Origin(),
 			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),

@@ -74,14 +74,7 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 	if c.Detach != nil {
 		detach = *c.Detach
 	}
-	size := terminalSize(env)
-	if c.JSON {
-		size = nil
-	}
-	// A detached task has a terminal as well where rcc is on one: rcc attach
-	// shows it later.
-	rec.Terminal = size != nil
-	t, lock, err := st.create(ctx)
+	t, lock, size, err := st.begin(ctx, c.JSON)
 	if err != nil {
 		return err
 	}
@@ -188,14 +181,13 @@ type start struct {
 	store  store
 	config *Config
 	record *Record
-	named  bool
-	tree   string
+	tree   string // the kind of tree
 }
 
 // prepareStart finds the repository, the configuration and the base, and
 // writes nothing: what can be refused is refused here.
 func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt string) (*start, error) {
-	st := &start{env: env, named: f.Name != ""}
+	st := &start{env: env}
 	var err error
 	if st.git, err = worktree.NewGit(env.environ); err != nil {
 		return nil, err
@@ -247,6 +239,9 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 	if st.tree == "" {
 		st.tree = st.config.Tree.Value
 	}
+	if st.tree == "auto" {
+		st.tree = "checkout" // the only kind there is
+	}
 	st.store = env.dirs.store(st.repo.Key())
 	if err := taskUser(r, st.repo.Key()); err != nil {
 		return nil, err
@@ -280,6 +275,18 @@ func checkText(what string, texts ...string) error {
 		}
 	}
 	return nil
+}
+
+// begin makes the task, and decides whether its command has a terminal: where
+// rcc is on one, also when it is to be detached, since rcc attach shows it later.
+func (st *start) begin(ctx context.Context, asJSON bool) (task, *os.File, *isolate.Size, error) {
+	var size *isolate.Size
+	if !asJSON {
+		size = terminalSize(st.env)
+	}
+	st.record.Terminal = size != nil
+	t, lock, err := st.create(ctx)
+	return t, lock, size, err
 }
 
 // create makes the task: from here on, rcc list shows it.
@@ -340,12 +347,7 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 	if c.DryRun {
 		return st.dryRun(env, c.JSON)
 	}
-	size := terminalSize(env)
-	if c.JSON {
-		size = nil
-	}
-	rec.Terminal = size != nil
-	t, lock, err := st.create(ctx)
+	t, lock, size, err := st.begin(ctx, c.JSON)
 	if err != nil {
 		return err
 	}
