@@ -17,8 +17,21 @@ type Mount struct {
 	Source   string // on the host; "" when Empty
 	Target   string // inside
 	Writable bool
-	MapOwner bool // only the owner may read it: map the owner to the agent
+	MapOwner bool // what belongs to the caller appears as the agent's own
 	Empty    bool // Target is covered by an empty read-only file
+
+	// Lower makes Target an overlay (overlayfs with userxattr) of these folders
+	// of the host, the uppermost first; Source is "" then.
+	Lower []Layer
+	// Upper is the folder of the host that holds the overlay's writable layer
+	// as "upper" and an empty folder "work"; "" makes the overlay read-only.
+	Upper string
+}
+
+// Layer is a read-only folder that an overlay shows.
+type Layer struct {
+	Dir      string // on the host
+	MapOwner bool   // as in Mount
 }
 
 // TreeSpec says what tree to make.
