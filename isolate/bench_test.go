@@ -2,13 +2,34 @@ package isolate
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
 // BenchmarkSandbox is the whole life of a sandbox that runs true(1).
-func BenchmarkSandbox(b *testing.B) {
-	job := Job{Dir: "/", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent"}
+func BenchmarkSandbox(b *testing.B) { benchmarkLife(b, nil) }
+
+// BenchmarkOverlay is the same with an overlay in it.
+func BenchmarkOverlay(b *testing.B) {
+	dir := b.TempDir()
+	lower, task := filepath.Join(dir, "lower"), filepath.Join(dir, "task")
+	for _, path := range []string{lower, task, task + "/upper"} {
+		if err := errors.Join(os.Mkdir(path, 0o755), hostOwned(path)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	fresh := func() error {
+		work := task + "/work"
+		return errors.Join(exec.Command("rm", "-rf", work).Run(), os.Mkdir(work, 0o755), hostOwned(work))
+	}
+	benchmarkLife(b, fresh, Bind{Target: "/srv/proj", Lower: []Layer{{lower, true}}, Upper: task})
+}
+
+func benchmarkLife(b *testing.B, before func() error, binds ...Bind) {
+	job := Job{Dir: "/", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent", Binds: binds}
 	if os.Getuid() == 0 {
 		job.HostUID, job.HostGID = 1879048200, 1879048200
 	}
@@ -18,6 +39,13 @@ func BenchmarkSandbox(b *testing.B) {
 	}
 	defer null.Close()
 	for b.Loop() {
+		if before != nil {
+			b.StopTimer()
+			if err := before(); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
 		p, err := NewPlan(Policy{Net: "none"}, job, LookHost(os.Environ()))
 		if err != nil {
 			b.Fatal(err)

@@ -59,7 +59,13 @@ func startInit(p *Plan) (int, error) {
 			// A uid other than 0 keeps nothing over execve(2); ambient
 			// capabilities do (capabilities(7)). SYS_ADMIN to mount,
 			// SYS_RESOURCE for /proc/sys/user, SETPCAP to drop the rest.
-			AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SETPCAP},
+			// An overlay works on its layers as who mounted it does, after it
+			// has asked what the program may do (Documentation/filesystems/
+			// overlayfs.rst, "Permission model"). DAC_OVERRIDE lets it mark a
+			// folder that not even its owner may write to; it counts for files
+			// of the ids in this namespace only, which are the program's own
+			// (user_namespaces(7), "Effect of capabilities").
+			AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SETPCAP, unix.CAP_DAC_OVERRIDE},
 			Pdeathsig:   unix.SIGKILL,
 		},
 	})

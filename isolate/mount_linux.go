@@ -69,10 +69,10 @@ func openBind(s Step, userns int) (int, error) {
 		mapped.Attr_set |= unix.MOUNT_ATTR_IDMAP
 		mapped.Userns_fd = uint64(userns)
 		// Not every file system can (mount_setattr(2), EINVAL); a store that
-		// everybody may read works without.
+		// everybody may read works without, the layers of a tree do not.
 		if err := setAttributes(fd, &mapped); err == nil {
 			return fd, nil
-		} else if !errors.Is(err, unix.EINVAL) {
+		} else if !errors.Is(err, unix.EINVAL) || s.Type == StepOverlay {
 			unix.Close(fd)
 			return -1, err
 		}

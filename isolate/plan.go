@@ -51,7 +51,25 @@ type Bind struct {
 	MapOwner bool
 	// Empty covers Target by an empty read-only file; Source is ignored.
 	Empty bool
+	// Lower makes Target an overlay of these folders, the uppermost first; there
+	// are at most MaxLayers. Source is ignored.
+	Lower []Layer
+	// Upper is the folder that holds the overlay's writable layer, "upper", and
+	// an empty folder "work" for the kernel; empty means a read-only overlay,
+	// which needs two layers. MapOwner speaks of it.
+	Upper string
 }
+
+// Layer is a read-only folder that an overlay shows.
+type Layer struct {
+	Source string `json:"source"`
+	// MapOwner is as in Bind; where the file system cannot, there is no overlay.
+	MapOwner bool `json:"mapOwner,omitempty"`
+}
+
+// MaxLayers bounds the read-only layers of an overlay: their names go into a
+// mount option of at most 255 bytes (fsconfig(2), FSCONFIG_SET_STRING).
+const MaxLayers = 32
 
 // Home inside. It stands apart from every path that a repository may have, so
 // that nothing that is left in HOME can sit on the way to the tree.
@@ -65,6 +83,7 @@ type StepType string
 
 const (
 	StepBind    StepType = "bind"    // a part of the host
+	StepOverlay StepType = "overlay" // layers of the host, and one to write to
 	StepTmpfs   StepType = "tmpfs"   // memory, ends with the sandbox
 	StepProc    StepType = "proc"    // the processes of this sandbox
 	StepDevpts  StepType = "devpts"  // its terminals
@@ -89,6 +108,27 @@ type Step struct {
 	// Device leaves device nodes usable: for the few nodes of /dev.
 	Device   bool `json:"device,omitempty"`
 	MapOwner bool `json:"mapOwner,omitempty"`
+	// Lower and Upper of an overlay are as in Bind.
+	Lower []Layer `json:"lower,omitempty"`
+	Upper string  `json:"upper,omitempty"`
+}
+
+// sources are the parts of the host that a step shows, as bind steps.
+func (s Step) sources() []Step {
+	switch s.Type {
+	case StepBind:
+		return []Step{s}
+	case StepOverlay:
+		var list []Step
+		for _, l := range s.Lower {
+			list = append(list, Step{Type: StepOverlay, Source: l.Source, Target: s.Target, MapOwner: l.MapOwner})
+		}
+		if s.Upper != "" {
+			list = append(list, Step{Type: StepOverlay, Source: s.Upper, Target: s.Target, MapOwner: s.MapOwner, Writable: true})
+		}
+		return list
+	}
+	return nil
 }
 
 // Plan is everything that keeper and init do. It is data: no descriptor, no
@@ -164,8 +204,14 @@ func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
 	p.etc(host, job)
 	p.home(job)
 	for _, b := range job.Binds {
-		if b.Empty {
+		switch {
+		case b.Empty:
 			p.add(Step{Type: StepMask, Target: b.Target})
+			continue
+		case len(b.Lower) > MaxLayers:
+			return nil, fmt.Errorf("cannot show %s: it has %d layers, more than %d", b.Target, len(b.Lower), MaxLayers)
+		case len(b.Lower) > 0:
+			p.add(overlayStep(b, host))
 			continue
 		}
 		p.add(Step{Type: StepBind, Source: b.Source, Target: b.Target, Writable: b.Writable, MapOwner: b.MapOwner && host.Root})
@@ -173,6 +219,14 @@ func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
 	p.add(Step{Type: StepSeal, Target: "/dev"}, Step{Type: StepSeal, Target: "/"})
 	p.Env = []string{"HOME=" + Home, "USER=" + job.User, "LOGNAME=" + job.User, "PATH=" + searchPath(host), "SHELL=" + shellOr(job.Shell)}
 	return p, nil
+}
+
+func overlayStep(b Bind, host Host) Step {
+	s := Step{Type: StepOverlay, Target: b.Target, Upper: b.Upper, Writable: b.Upper != "", MapOwner: b.MapOwner && host.Root}
+	for _, l := range b.Lower {
+		s.Lower = append(s.Lower, Layer{Source: l.Source, MapOwner: l.MapOwner && host.Root})
+	}
+	return s
 }
 
 func (p *Plan) add(s ...Step) { p.Steps = append(p.Steps, s...) }
@@ -307,8 +361,11 @@ func DecodePlan(b []byte) (*Plan, error) {
 		if !path.IsAbs(s.Target) || path.Clean(s.Target) != s.Target || strings.ContainsRune(s.Target, 0) {
 			return nil, fmt.Errorf("plan has a target that is not absolute and clean: %q", s.Target)
 		}
+		if len(s.Lower) > MaxLayers {
+			return nil, fmt.Errorf("plan has an overlay of %d layers", len(s.Lower))
+		}
 	}
 	return &p, nil
 }
 
-var stepTypes = []StepType{StepBind, StepTmpfs, StepProc, StepDevpts, StepMqueue, StepFile, StepDir, StepSymlink, StepSeal, StepMask}
+var stepTypes = []StepType{StepBind, StepOverlay, StepTmpfs, StepProc, StepDevpts, StepMqueue, StepFile, StepDir, StepSymlink, StepSeal, StepMask}

@@ -27,6 +27,7 @@ func someJob() Job {
 			{Source: "/state/tree", Target: "/home/u/proj", Writable: true},
 			{Source: "/home/u/proj/.git/objects", Target: "/rcc/objects/0", MapOwner: true},
 			{Target: "/rcc/objects/0/info/alternates", Empty: true},
+			{Target: "/home/u/other", Lower: []Layer{{"/cache/git/files", true}, {"/cache/base/files", true}}, Upper: "/state/layer"},
 		},
 	}
 }

@@ -16,20 +16,20 @@ const staging = "/tmp"
 // builder makes the program's root, step by step.
 type builder struct {
 	root  int
-	fds   map[int]int // bind steps: index in the plan, detached mount
-	empty [2]int      // an empty folder and an empty file, for masks
+	fds   map[int][]int // detached mounts of the parts of the host, by index in the plan
+	empty [2]int        // an empty folder and an empty file, for masks
 }
 
 // buildRoot carries out the plan's steps and makes the result the root.
 // given are the detached mounts that the supervisor made, in the order of the
-// plan's bind steps; without them they are opened here.
+// plan's sources; without them they are opened here.
 func buildRoot(p *Plan, given []int) error {
 	// Nothing that is mounted here may reach the host's mount namespace, and
 	// nothing that is mounted there later may appear here.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return stepError("make mounts private", err)
 	}
-	b := &builder{fds: map[int]int{}}
+	b := &builder{fds: map[int][]int{}}
 	if err := b.openBinds(p, given); err != nil {
 		return err
 	}
@@ -73,22 +73,21 @@ func buildRoot(p *Plan, given []int) error {
 func (b *builder) openBinds(p *Plan, given []int) error {
 	next := 0
 	for i, s := range p.Steps {
-		if s.Type != StepBind {
-			continue
-		}
-		if p.Privileged {
-			if next >= len(given) {
-				return stepError("receive mounts", errors.New("too few came"))
+		for _, source := range s.sources() {
+			if p.Privileged {
+				if next >= len(given) {
+					return stepError("receive mounts", errors.New("too few came"))
+				}
+				b.fds[i] = append(b.fds[i], given[next])
+				next++
+				continue
 			}
-			b.fds[i] = given[next]
-			next++
-			continue
+			fd, err := openBind(source, -1)
+			if err != nil {
+				return stepError(fmt.Sprintf("%s %s", s.Type, s.Target), err)
+			}
+			b.fds[i] = append(b.fds[i], fd)
 		}
-		fd, err := openBind(s, -1)
-		if err != nil {
-			return stepError("bind "+s.Target, err)
-		}
-		b.fds[i] = fd
 	}
 	return nil
 }
@@ -131,7 +130,9 @@ func (b *builder) step(i int, s Step) error {
 	case StepMask:
 		return b.mask(s.Target)
 	case StepBind:
-		fd = b.fds[i]
+		fd = b.fds[i][0]
+	case StepOverlay:
+		fd, err = b.overlay(s, b.fds[i])
 	case StepTmpfs:
 		fd, err = tmpfs(s)
 	case StepProc:

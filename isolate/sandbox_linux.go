@@ -191,14 +191,13 @@ func (s *Sandbox) giveMounts() error {
 		}
 	}()
 	for _, st := range s.plan.Steps {
-		if st.Type != StepBind {
-			continue
+		for _, source := range st.sources() {
+			fd, err := openBind(source, int(userns.Fd()))
+			if err != nil {
+				return stepError(fmt.Sprintf("%s %s", st.Type, st.Target), err)
+			}
+			fds = append(fds, fd)
 		}
-		fd, err := openBind(st, int(userns.Fd()))
-		if err != nil {
-			return stepError("bind "+st.Target, err)
-		}
-		fds = append(fds, fd)
 	}
 	return s.wire.send(message{Kind: kindMounts}, fds...)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -270,7 +271,7 @@ func TestReadAlternates(t *testing.T) {
 	tree := &Tree{Dir: "/d", Path: "/p", Stores: stores, UID: 5}
 	tree.Stores[2].MapRoot = true
 	m := tree.Mounts()
-	if len(m) != 6 || m[0] != (Mount{Source: "/d/tree", Target: "/p", Writable: true}) || m[2] != (Mount{Target: "/rcc/objects/0/info/alternates", Empty: true}) || !m[5].MapOwner {
+	if len(m) != 6 || !reflect.DeepEqual(m[0], Mount{Source: "/d/tree", Target: "/p", Writable: true}) || !reflect.DeepEqual(m[2], Mount{Target: "/rcc/objects/0/info/alternates", Empty: true}) || !m[5].MapOwner {
 		t.Errorf("%+v", m)
 	}
 }
