@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == victimName {
 		os.Exit(victim())
 	}
+	if filepath.Base(os.Args[0]) == bakerName {
+		os.Exit(bakerMain())
+	}
 	os.Exit(m.Run())
 }
 
