@@ -21,8 +21,7 @@ func (t *Tree) Accept(ctx context.Context, r *Repo, tip string) error {
 	if !isID(tip, r.Format) {
 		return fmt.Errorf("cannot accept %q: it is not a commit id", inert(tip))
 	}
-	got, err := t.incoming(ctx, r, nil, "rev-parse", "--verify", "--quiet", tipRef)
-	if err != nil || strings.TrimSpace(string(got)) != tip {
+	if got, err := t.received(); err != nil || got != tip {
 		return fmt.Errorf("cannot accept %s: it is not what was received", short(tip))
 	}
 	old, err := r.Tip(ctx, t.ID)

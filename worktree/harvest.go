@@ -88,7 +88,10 @@ type Harvested struct {
 
 // RefusedError is a result that the host does not take. The quarantine is
 // empty; the tree is as it was.
-type RefusedError struct{ Reason string }
+type RefusedError struct {
+	Reason  string
+	missing bool // an object is not there
+}
 
 func (e *RefusedError) Error() string { return "cannot take the result: " + e.Reason }
 
@@ -156,7 +159,10 @@ func (t *Tree) harvestOnce(ctx context.Context, r *Repo, confine Confine, opt Ha
 	if err := t.receive(ctx, r, c, rep.Tip, opt.Limits); err != nil {
 		return nil, err
 	}
-	return res, t.check(ctx, r, rep.Tip, opt.Limits)
+	if err := t.check(ctx, r, rep.Tip, opt.Limits); err != nil {
+		return nil, err
+	}
+	return res, t.setReceived(rep.Tip)
 }
 
 // makeHarvestDir makes the harvester's own git directory, empty but for the
@@ -254,7 +260,6 @@ func oneArgument(message string) string {
 // connection is a running harvester with our ends of its descriptors.
 type connection struct {
 	wait     func() (int, error)
-	toWire   *os.File // its standard input
 	fromWire *os.File // its standard output
 	messages *os.File
 	reports  *os.File
@@ -269,13 +274,15 @@ func (t *Tree) connect(ctx context.Context, r *Repo, confine Confine, opt Harves
 	}
 	var ours, theirs [4]*os.File
 	for i := range ours {
-		rd, wr, err := os.Pipe()
+		var err error
+		if i == 0 { // it has nothing to hear
+			theirs[i], err = os.Open(os.DevNull)
+		} else {
+			ours[i], theirs[i], err = os.Pipe()
+		}
 		if err != nil {
 			closeAll(append(ours[:], theirs[:]...))
 			return nil, fmt.Errorf("cannot make a pipe: %w", err)
-		}
-		if ours[i], theirs[i] = rd, wr; i == 0 {
-			ours[i], theirs[i] = wr, rd
 		}
 	}
 	job.Files = theirs[:]
@@ -285,7 +292,7 @@ func (t *Tree) connect(ctx context.Context, r *Repo, confine Confine, opt Harves
 		closeAll(ours[:])
 		return nil, fmt.Errorf("cannot start the harvest: %w", err)
 	}
-	c := &connection{wait: wait, toWire: ours[0], fromWire: ours[1], messages: ours[2], reports: ours[reportFD], said: make(chan string, 1)}
+	c := &connection{wait: wait, fromWire: ours[1], messages: ours[2], reports: ours[reportFD], said: make(chan string, 1)}
 	go func() {
 		last := &tail{max: stderrCap}
 		_, _ = io.Copy(last, c.messages)
@@ -365,7 +372,6 @@ func (c *connection) end() error {
 		return nil
 	}
 	c.ended = true
-	c.toWire.Close()
 	c.fromWire.Close()
 	st, err := c.wait()
 	c.messages.SetReadDeadline(time.Now().Add(time.Second))
@@ -378,5 +384,5 @@ func (c *connection) end() error {
 
 func (c *connection) close() {
 	_ = c.end() // what mattered of it has been looked at
-	closeAll([]*os.File{c.toWire, c.fromWire, c.messages, c.reports})
+	closeAll([]*os.File{c.fromWire, c.messages, c.reports})
 }

@@ -271,16 +271,15 @@ func TestCheckAlone(t *testing.T) {
 func (w *world) lie(tree *Tree, tip string) Confine {
 	return func(ctx context.Context, j Job) (func() (int, error), error) {
 		real := w.agent(tree, "git rev-parse HEAD")
-		w.agent(tree, "git update-ref refs/heads/tip HEAD")
 		if tip == "" {
 			tip = real
 		}
 		if err := json.NewEncoder(j.Files[reportFD]).Encode(harvestReport{Tip: tip}); err != nil {
 			return nil, err
 		}
-		cmd := exec.CommandContext(ctx, "git", "upload-pack", in(tree, ".git"))
+		cmd := exec.CommandContext(ctx, "git", "-C", in(tree, ""), "pack-objects", "-q", "--revs", "--stdout", "--delta-base-offset")
 		cmd.Env = w.environ
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = j.Files[0], j.Files[1], j.Files[2]
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(real+"\n^"+tree.Base+"\n"), j.Files[1], j.Files[2]
 		if err := cmd.Start(); err != nil {
 			return nil, err
 		}

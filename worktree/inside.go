@@ -16,9 +16,10 @@ const HarvestName = "rcc-harvest"
 
 // The descriptors of the harvester, agreed between Harvest and HarvestMain:
 //
-//	0, 1  git's wire, to and from git fetch on the host
-//	2     messages, shown when it fails
-//	3     its report, one JSON object, written before the wire is used
+//	0  nothing
+//	1  the wire: a pack, gitformat-pack(5)
+//	2  messages, shown when it fails
+//	3  its report, one JSON object, written before the wire is used
 const reportFD = 3
 
 // harvestParams are the harvester's only argument, as JSON. All paths are those
@@ -49,10 +50,11 @@ type harvestReport struct {
 const (
 	mostNotes   = 50
 	connectTime = 5 * time.Minute // walking the agent's new history once
+	wantedName  = "wanted"        // in H: what the pack is to hold
 )
 
 // HarvestMain is the main function of the confined process: it turns what the
-// agent left into a commit, reports it, and becomes git upload-pack. Everything
+// agent left into a commit, reports it, and becomes git pack-objects. Everything
 // hostile is read here and only here: there is no network, and nothing is
 // writable but a folder of its own.
 func HarvestMain() int {
@@ -84,10 +86,33 @@ func HarvestMain() int {
 	if rep.Tip == p.Base {
 		return 0
 	}
-	// --strict: this directory, not a .git below it (git-upload-pack(1)).
-	err = syscall.Exec(g.path, []string{"git", "-c", "core.hooksPath=/dev/null", "upload-pack", "--strict", p.Home}, g.env)
-	fmt.Fprintln(os.Stderr, HarvestName+": cannot start git upload-pack:", err)
+	err = sendPack(g, p.Home)
+	fmt.Fprintln(os.Stderr, HarvestName+": cannot start git pack-objects:", err)
 	return 1
+}
+
+// sendPack becomes the git that writes the pack to descriptor 1. It returns
+// only when it cannot. The pack is complete in itself (no --thin), and a
+// bitmap of the host's is not used: what it saves in counting objects it costs
+// several times over in reading it.
+func sendPack(g *Git, home string) error {
+	in, err := os.Open(filepath.Join(home, wantedName))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Dup2(int(in.Fd()), 0); err != nil {
+		return err
+	}
+	// pack-objects reads .gitattributes where it stands (the attribute "delta",
+	// gitattributes(5)): it must not be the tree.
+	if err := os.Chdir(home); err != nil {
+		return err
+	}
+	env := append(g.env, "GIT_DIR="+home, "GIT_NO_REPLACE_OBJECTS=1")
+	return syscall.Exec(g.path, []string{
+		"git", "-c", "core.hooksPath=/dev/null", "-c", "pack.useSparse=true",
+		"pack-objects", "--quiet", "--revs", "--stdout", "--delta-base-offset", "--no-use-bitmap-index",
+	}, env)
 }
 
 // harvester works in our git directory H (p.Home) on the agent's tree. H
@@ -98,6 +123,8 @@ type harvester struct {
 	p       harvestParams
 	notes   []string
 	release []func() // ends what keeps pipes from blocking git
+	look    *inspector
+	giveUp  func() // ends what look waits for
 }
 
 func (h *harvester) note(format string, args ...any) {
@@ -130,6 +157,7 @@ func (h *harvester) line(ctx context.Context, args ...string) (string, error) {
 }
 
 func (h *harvester) harvest(ctx context.Context) (harvestReport, error) {
+	defer h.stopLooking()
 	if err := h.borrow(h.p.Stores...); err != nil {
 		return harvestReport{}, err
 	}
@@ -150,8 +178,9 @@ func (h *harvester) harvest(ctx context.Context) (harvestReport, error) {
 		rep.Tip = h.furthest(ctx, parent, a)
 	}
 	h.noteOthers(ctx, rep.Tip, a)
-	if _, err := h.h(ctx, nil, "update-ref", "refs/heads/tip", rep.Tip); err != nil {
-		return harvestReport{Notes: h.notes}, err
+	wanted := rep.Tip + "\n^" + h.p.Base + "\n"
+	if err := os.WriteFile(filepath.Join(h.p.Home, wantedName), []byte(wanted), 0o644); err != nil {
+		return harvestReport{Notes: h.notes}, fmt.Errorf("cannot write to the harvest's folder: %w", err)
 	}
 	rep.Notes = h.notes
 	return rep, nil
@@ -159,11 +188,35 @@ func (h *harvester) harvest(ctx context.Context) (harvestReport, error) {
 
 // borrow sets the object stores of H.
 func (h *harvester) borrow(stores ...string) error {
+	h.stopLooking()
 	err := os.WriteFile(filepath.Join(h.p.Home, "objects", "info", "alternates"), alternatesFile(stores), 0o644)
 	if err != nil {
 		return fmt.Errorf("cannot write to the harvest's folder: %w", err)
 	}
 	return nil
+}
+
+// inspector is the one for H, started when it is first needed.
+func (h *harvester) inspector(ctx context.Context) (*inspector, error) {
+	if h.look != nil {
+		return h.look, nil
+	}
+	h.look = &inspector{git: h.git, call: h.onH(call{}), format: h.p.Format, lim: h.p.Limits, base: h.p.Base}
+	ctx, h.giveUp = context.WithCancel(ctx)
+	defer time.AfterFunc(h.p.Limits.Ask, h.giveUp).Stop()
+	if err := h.look.open(ctx); err != nil {
+		h.stopLooking()
+		return nil, err
+	}
+	return h.look, nil
+}
+
+func (h *harvester) stopLooking() {
+	if h.look != nil {
+		h.look.close()
+		h.giveUp()
+		h.look = nil
+	}
 }
 
 // commitRest makes a commit on parent of all that is not committed, and
@@ -215,11 +268,15 @@ func (h *harvester) checkUnfolded(ctx context.Context, commit string) error {
 	if commit == h.p.Base {
 		return nil
 	}
-	root, err := h.line(ctx, "rev-parse", "--verify", commit+"^{tree}")
+	look, err := h.inspector(ctx)
 	if err != nil {
 		return err
 	}
-	return checkTrees(ctx, h.git, h.onH(call{}), h.p.Format, h.p.Limits, h.p.Base, []string{root})
+	root, err := look.objects.root(commit)
+	if err != nil {
+		return err
+	}
+	return look.root(root, look.known)
 }
 
 // readIndex brings H's index to a commit. The index that the tree started with

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 )
 
 // agent is what could be learned from the agent's git directory. Its commits
@@ -122,20 +123,27 @@ func (h *harvester) judge(ctx context.Context, a *agent) {
 	}
 }
 
-// whole says whether id is a commit with all its objects, down to the base.
-// git-rev-list(1): with --objects --quiet the exit status tells whether a range
-// is fully connected.
+// whole says whether id is a commit with all its objects, down to the base. A
+// result that will be refused counts as whole: the refusal says why. A store of
+// the agent's that blocks whoever reads it has as long as any question to its
+// git directory.
 func (h *harvester) whole(ctx context.Context, id string) bool {
 	if id == h.p.Base {
 		return true
 	}
-	c := call{limit: h.p.Limits.Ask}
-	if out, err := h.run(ctx, c, "cat-file", "-t", id); err != nil || strings.TrimSpace(string(out)) != "commit" {
+	look, err := h.inspector(ctx)
+	if err != nil {
 		return false
 	}
-	c.limit = connectTime
-	_, err := h.run(ctx, c, "rev-list", "--objects", "--quiet", id, "--not", h.p.Base)
-	return err == nil
+	slow := time.AfterFunc(h.p.Limits.Ask, h.giveUp)
+	defer time.AfterFunc(connectTime, h.giveUp).Stop()
+	defer slow.Stop()
+	if _, err := look.objects.read(id, "commit"); err != nil {
+		return false
+	}
+	slow.Stop()
+	err = look.result(ctx, id)
+	return err == nil || isRefused(err) && !isMissing(err)
 }
 
 // askIndex reads two things from the agent's index that the tree alone does

@@ -226,23 +226,26 @@ func TestParseNumstat(t *testing.T) {
 }
 
 func TestAmount(t *testing.T) {
-	for text, want := range map[string]string{
-		"commit 10\ntree 20\nblob 70\n":            "",
-		"blob 101\n":                               "more than 0 MiB",
-		"blob 1\nblob 1\nblob 1\nblob 1\nblob 1\n": "new objects",
-		"abc missing\n":                            "missing",
-		"commit 1048577\n":                         "message",
-		"blob 9999999999999999":                    "",
+	for _, tc := range []struct {
+		ids   string
+		sizes []int64
+		want  string
+	}{
+		{"abc", []int64{10, 20, 70}, ""},
+		{"a", []int64{101}, "more than 0 MiB"},
+		{"abcde", []int64{1, 1, 1, 1, 1}, "new objects"},
+		{"aaaaa", []int64{30, 30, 30, 30, 30}, ""}, // one object
+		{"ab", []int64{100, 1<<63 - 1}, "more than 0 MiB"},
 	} {
-		a := &amount{lim: Limits{Bytes: 100, Objects: 4}}
-		if want == "message" {
-			a.lim.Bytes = 1 << 40
+		c := &inspector{lim: Limits{Bytes: 100, Objects: 4}, counted: map[string]bool{}}
+		var got error
+		for i, size := range tc.sizes {
+			if got = c.count(tc.ids[i:i+1], size); got != nil {
+				break
+			}
 		}
-		for i := range len(text) { // however it is cut
-			a.Write([]byte{text[i]})
-		}
-		if got := a.err; want == "" && got != nil || want != "" && (got == nil || !strings.Contains(got.Error(), want)) {
-			t.Errorf("%q: %v, want %q", text, got, want)
+		if tc.want == "" && got != nil || tc.want != "" && (got == nil || !strings.Contains(got.Error(), tc.want)) {
+			t.Errorf("%v: %v, want %q", tc, got, tc.want)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -39,9 +41,9 @@ func (t *Tree) makeIncoming(r *Repo) error {
 
 // quarantineConfig is all the configuration that receiving works with; the
 // user's is not read. From git-config(1):
-// fsckObjects checks every object that arrives, and a malformed one fails the fetch;
-// unpackLimit=1 always keeps the pack, so that what arrived is one file;
-// protocol.* leaves git no other way to reach anything than the descriptors it is given;
+// fsckObjects is for whoever fetches here: every object that arrives is checked
+// (receive says so itself);
+// protocol.* leaves git no way to reach anything;
 // bigFileThreshold streams what is larger instead of holding it in memory.
 // No ref of the borrowed stores is offered as known: there may be thousands.
 const quarantineConfig = `[core]
@@ -52,13 +54,10 @@ const quarantineConfig = `[core]
 	alternateRefsPrefixes = refs/rcc-none/
 [fetch]
 	fsckObjects = true
-	unpackLimit = 1
 [transfer]
 	fsckObjects = true
 [protocol]
 	allow = never
-[protocol "fd"]
-	allow = always
 `
 
 // onIncoming makes a call work on the quarantine with its configuration alone.
@@ -70,12 +69,10 @@ func (t *Tree) onIncoming(c call) call {
 	return c
 }
 
-func (t *Tree) incoming(ctx context.Context, r *Repo, in io.Reader, args ...string) ([]byte, error) {
-	return r.git.run(ctx, t.onIncoming(call{in: in}), args...)
-}
-
-// receive fetches the tip from the harvester as from any hostile server. The
-// bytes pass through here and are counted.
+// receive takes the pack that the harvester sends, as from any hostile server.
+// The bytes pass through here and are counted. index-pack gets what git fetch
+// would give it (fetch-pack.c, get_pack, with fetch.fsckObjects): --strict
+// checks every object, and that all it names are there.
 func (t *Tree) receive(ctx context.Context, r *Repo, c *connection, tip string, lim Limits) error {
 	rd, wr, err := os.Pipe()
 	if err != nil {
@@ -84,20 +81,18 @@ func (t *Tree) receive(ctx context.Context, r *Repo, c *connection, tip string, 
 	over := make(chan bool, 1)
 	go func() {
 		n, _ := io.Copy(wr, io.LimitReader(c.fromWire, lim.Wire))
-		wr.Close()
 		more := false
 		if n == lim.Wire {
 			k, _ := c.fromWire.Read(make([]byte, 1))
 			more = k > 0
 		}
+		wr.Close()
 		c.fromWire.Close() // the sender gets SIGPIPE instead of waiting
 		over <- more
 	}()
-	// Descriptors 3 and 4 of git fetch, and of the git-remote-fd(1) it starts.
-	args := []string{"fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--no-write-commit-graph", "--no-show-forced-updates", "fd::3,4", "+refs/heads/tip:" + tipRef}
-	_, err = r.git.run(ctx, t.onIncoming(call{files: []*os.File{rd, c.toWire}, apart: true}), args...)
+	limit := strconv.FormatInt(lim.Wire, 10)
+	_, err = r.git.run(ctx, t.onIncoming(call{in: rd, apart: true}), "index-pack", "--stdin", "--strict", "--max-input-size="+limit)
 	rd.Close()
-	c.toWire.Close()
 	c.fromWire.SetReadDeadline(past)
 	tooMuch := <-over
 	ended := c.end()
@@ -111,14 +106,25 @@ func (t *Tree) receive(ctx context.Context, r *Repo, c *connection, tip string, 
 	case err != nil:
 		return refuse("%s", refusalOf(err))
 	}
-	got, err := t.incoming(ctx, r, nil, "rev-parse", "--verify", "--quiet", tipRef)
-	if err != nil {
-		return fmt.Errorf("cannot read what was received: %w", err)
+	return nil
+}
+
+// setReceived notes what was received and checked; received reads it. The
+// quarantine is ours alone, so its ref is a plain file.
+func (t *Tree) setReceived(tip string) error {
+	err := os.MkdirAll(filepath.Dir(filepath.Join(t.path(incomingName), tipRef)), 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(t.path(incomingName), tipRef), []byte(tip+"\n"), 0o644)
 	}
-	if strings.TrimSpace(string(got)) != tip {
-		return refuse("it is not the commit that was announced")
+	if err != nil {
+		return fmt.Errorf("cannot note what was received: %w", err)
 	}
 	return nil
+}
+
+func (t *Tree) received() (string, error) {
+	data, err := os.ReadFile(filepath.Join(t.path(incomingName), tipRef))
+	return strings.TrimSpace(string(data)), err
 }
 
 // refusalOf is the line in which git says what is wrong with an object.
