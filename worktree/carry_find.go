@@ -100,7 +100,7 @@ func (f *carryFinder) plainRoots(p plainPatterns) ([]string, error) {
 		return nil, err
 	}
 	slices.Sort(found)
-	// --no-index: otherwise a folder with a tracked file in it does not count.
+	// --no-index saves reading the index; what is tracked is taken out later.
 	in := strings.NewReader(strings.Join(found, "\x00") + "\x00")
 	out, err := f.r.git.run(f.ctx, call{dir: f.r.Top, in: in}, "check-ignore", "--no-index", "--stdin", "-z")
 	if err != nil && status(err) != 1 { // 1: none

@@ -209,3 +209,31 @@ func TestOpenBeneath(t *testing.T) {
 		}
 	}
 }
+
+// What the layer is for: in an overlay the agent writes to it as it likes, and
+// the checkout's own inodes stay as they are.
+func TestCarryOverlay(t *testing.T) {
+	w := carryWorld(t)
+	dir := w.layer(w.find(CarrySpec{Patterns: []string{"out"}}))
+	for _, name := range []string{"base", "upper", "work", "tree"} {
+		os.Mkdir(w.dir+"/"+name, 0o755)
+	}
+	w.write("base/a.txt", "base\n")
+	mount := "mount -t overlay overlay -o userxattr,lowerdir=" + dir + ":base,upperdir=upper,workdir=work tree; "
+	if out, err := w.try(w.dir, "unshare", "-rm", "sh", "-ec", mount); err != nil {
+		t.Skipf("no overlay here: %s", out)
+	}
+	before := w.fingerprint(w.repo+"/out", true)
+	out := w.sh(w.dir, "unshare", "-rm", "sh", "-ec", mount+`
+cd tree; cat a.txt out/many/299; echo x >> out/huge; : > out/large; echo y > out/small; rm -r out/many; mv out/run out/ran; chmod 755 out/ro; cat out/ro/deep/f`)
+	if out != "base\n299\ndeep" {
+		t.Errorf("%q", out)
+	}
+	same(t, "the checkout", before, w.fingerprint(w.repo+"/out", true))
+	alike(t, w.repo+"/out", dir+"/out")
+	if changed, err := CarryChanged(dir); changed != nil || err != nil {
+		t.Errorf("%q, %v", changed, err)
+	}
+	RemoveAll(w.dir + "/upper")
+	RemoveAll(w.dir + "/work")
+}

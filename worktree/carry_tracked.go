@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // trackedPaths is what git keeps at, below and above the roots.
@@ -97,28 +98,38 @@ func (f *carryFinder) untracked(tops []carriedTop, t *trackedPaths) []carriedTop
 		case top.dir == nil && t.folders[top.path]:
 			f.note("not carried along, there is a folder with tracked files in its place: %s", quotePath(top.path))
 			continue
-		case top.dir != nil:
-			t.prune(top.dir)
-			if t.folders[top.path] && len(top.dir.files)+len(top.dir.dirs) == 0 {
-				continue // all of it is tracked
-			}
+		case top.dir != nil && t.folders[top.path]:
+			kept = f.split(kept, top.dir, t)
+		default:
+			kept = append(kept, top)
 		}
-		kept = append(kept, top)
 	}
 	return kept
 }
 
-// prune is untracked for what is below a folder.
-func (t *trackedPaths) prune(d *carriedDir) {
-	if !t.folders[d.path] {
-		return
+// split adds what is not tracked in a folder that has tracked files in it, so
+// that of each path that is carried all that is below it is.
+func (f *carryFinder) split(kept []carriedTop, d *carriedDir, t *trackedPaths) []carriedTop {
+	add := func(top carriedTop) {
+		if utf8.ValidString(top.path) {
+			kept = append(kept, top)
+		} else {
+			f.note("not carried along, its path is not UTF-8: %s", quotePath(top.path))
+		}
 	}
-	d.files = slices.DeleteFunc(d.files, func(e carriedFile) bool {
-		at := path.Join(d.path, e.name)
-		return t.files[at] || t.folders[at]
-	})
-	d.dirs = slices.DeleteFunc(d.dirs, func(sub *carriedDir) bool { return t.files[sub.path] })
+	for _, e := range d.files {
+		if at := path.Join(d.path, e.name); !t.files[at] && !t.folders[at] {
+			add(carriedTop{path: at, file: e})
+		}
+	}
 	for _, sub := range d.dirs {
-		t.prune(sub)
+		switch {
+		case t.files[sub.path]:
+		case t.folders[sub.path]:
+			kept = f.split(kept, sub, t)
+		default:
+			add(carriedTop{path: sub.path, dir: sub})
+		}
 	}
+	return kept
 }

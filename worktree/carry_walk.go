@@ -37,6 +37,7 @@ func (f *carryFinder) collect(c *Carried, tree string, roots []string) error {
 		f.noteLink(&kept[i])
 		f.graft(c, &kept[i])
 	}
+	slices.Sort(c.Paths)
 	c.count(c.tree, began)
 	return nil
 }

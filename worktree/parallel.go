@@ -10,7 +10,7 @@ import (
 // job goes first, so that a walk keeps few folders waiting. It ends with the
 // first error, or with ctx's.
 func workOff[J any](ctx context.Context, jobs []J, do func(job J, add func(...J)) error) error {
-	q := &queue[J]{jobs: jobs}
+	q := &queue[J]{jobs: jobs, err: ctx.Err()}
 	q.cond.L = &q.mu
 	stop := context.AfterFunc(ctx, func() { q.fail(ctx.Err()) })
 	defer stop()
