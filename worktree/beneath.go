@@ -15,12 +15,15 @@ func openBeneath(root int, path string) (int, error) {
 	if path == "" {
 		path = "."
 	}
-	how := unix.OpenHow{
+	return openat2(root, path, &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
+	})
+}
+
+func openat2(dir int, path string, how *unix.OpenHow) (int, error) {
 	for range 100 {
-		fd, err := unix.Openat2(root, path, &how)
+		fd, err := unix.Openat2(dir, path, how)
 		if err != unix.EAGAIN && err != unix.EINTR { // something was renamed meanwhile
 			return fd, err
 		}

@@ -126,8 +126,8 @@ func TestDropAndRestore(t *testing.T) {
 	r, tree := w.task("t", false)
 	w.agent(tree, "echo 1 > 1")
 	tip := w.accept(r, tree).Tip
-	if ok, err := r.BranchExists(t.Context(), "t"); !ok || err != nil {
-		t.Errorf("%v, %v", ok, err)
+	if _, sight, err := w.git.Look(t.Context(), w.repo, "HEAD", "t"); err != nil || !sight.Taken {
+		t.Errorf("%+v, %v", sight, err)
 	}
 	if all, err := r.Branches(t.Context()); err != nil || len(all) != 1 || all["t"] != tip {
 		t.Errorf("%v, %v", all, err)

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == HarvestName {
 		os.Exit(HarvestMain())
 	}
+	if filepath.Base(os.Args[0]) == mounterName {
+		os.Exit(mounter())
+	}
 	if filepath.Base(os.Args[0]) == victimName {
 		os.Exit(victim())
 	}
@@ -157,6 +160,9 @@ func in(tree *Tree, name string) string { return filepath.Join(tree.path(treeNam
 // agent runs a shell script in the tree, as the agent would.
 func (w *world) agent(tree *Tree, script string) string {
 	w.t.Helper()
+	if tree.overlay() {
+		return w.overlayAgent(tree, script)
+	}
 	return w.sh(tree.path(treeName), "sh", "-ec", script)
 }
 
@@ -175,7 +181,18 @@ func confine(ctx context.Context, j Job) (func() (int, error), error) {
 		}
 		return path
 	}
-	p.Tree, p.Home = outside(p.Tree), outside(p.Home)
+	var overlays []overlayMount
+	for _, m := range j.Mounts {
+		if len(m.Lower) > 0 {
+			o := overlayMount{Target: filepath.Join(filepath.Dir(m.Lower[0].Dir), "merged")}
+			for _, l := range m.Lower {
+				o.Lower = append(o.Lower, l.Dir)
+			}
+			overlays = append(overlays, o)
+			j.Mounts = append(j.Mounts, Mount{Source: o.Target, Target: m.Target})
+		}
+	}
+	p.Tree, p.Home, p.Upper = outside(p.Tree), outside(p.Home), outside(p.Upper)
 	arg, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
@@ -189,8 +206,14 @@ func confine(ctx context.Context, j Job) (func() (int, error), error) {
 	cmd.Args[0] = j.Args[0]
 	cmd.Dir, cmd.Env = outside(j.Dir), j.Env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = j.Files[0], j.Files[1], j.Files[2], j.Files[3:]
+	if len(overlays) > 0 {
+		cmd.Args = append([]string{mounterName, overlayArg(overlays), self}, cmd.Args...)
+	}
 	// What a sandbox does: nothing outlives it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if len(overlays) > 0 {
+		ownMounts(cmd.SysProcAttr)
+	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if err := cmd.Start(); err != nil {
 		cancel()

@@ -15,7 +15,7 @@ import (
 // (gitrepository-layout(5)): `git init` would read templates and configuration
 // of the user's and costs a process.
 type gitDir struct {
-	head       string // full name of the branch that HEAD stands on
+	head       string // full name of the branch that HEAD stands on; "": no HEAD is written
 	config     string
 	alternates []string // object stores to borrow from
 	shallow    []byte
@@ -24,33 +24,37 @@ type gitDir struct {
 	refs       map[string]string // loose refs: name to what the file holds
 }
 
+// write makes the directory with all that git expects in one.
 func (d gitDir) write(dir string) error {
 	for _, sub := range []string{"", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			return fmt.Errorf("cannot make a git directory: %w", err)
 		}
 	}
-	files := map[string][]byte{
-		"HEAD":   []byte("ref: " + d.head + "\n"),
-		"config": []byte(d.config),
+	return d.writeFiles(dir)
+}
+
+// writeFiles writes what is set, and the folders that it lies in.
+func (d gitDir) writeFiles(dir string) error {
+	files := map[string][]byte{}
+	put := func(name, text string) {
+		if text != "" {
+			files[name] = []byte(text)
+		}
 	}
-	if len(d.alternates) > 0 {
-		files["objects/info/alternates"] = alternatesFile(d.alternates)
+	if d.head != "" {
+		put("HEAD", "ref: "+d.head+"\n")
 	}
-	if len(d.shallow) > 0 {
-		files["shallow"] = d.shallow
-	}
-	if len(d.exclude) > 0 {
-		files["info/exclude"] = d.exclude
-	}
-	if len(d.packedRefs) > 0 {
-		files["packed-refs"] = d.packedRefs
-	}
+	put("config", d.config)
+	put("objects/info/alternates", string(alternatesFile(d.alternates)))
+	put("shallow", string(d.shallow))
+	put("info/exclude", string(d.exclude))
+	put("packed-refs", string(d.packedRefs))
 	for name, value := range d.refs {
 		if !filepath.IsLocal(name) || !strings.HasPrefix(name, "refs/") {
 			return fmt.Errorf("cannot write the ref %s", quotePath(name))
 		}
-		files[name] = []byte(value + "\n")
+		put(name, value+"\n")
 	}
 	for name, data := range files {
 		path := filepath.Join(dir, name)

@@ -108,6 +108,7 @@ func isRefused(err error) bool {
 const (
 	insideHarvest = "/rcc/harvest"
 	insideHome    = insideHarvest + "/git"
+	insideUpper   = "/rcc/upper"
 )
 
 // Harvest takes over what the agent left. Every process of the task must be
@@ -119,7 +120,7 @@ func (t *Tree) Harvest(ctx context.Context, r *Repo, confine Confine, opt Harves
 	defer cancel()
 	// The tree's own folder is the one thing of the agent's that is touched
 	// here: its mode may be 0. Its place cannot be changed from inside.
-	if err := os.Chmod(t.path(treeName), 0o755); err != nil {
+	if err := os.Chmod(t.top(), 0o755); err != nil {
 		return nil, fmt.Errorf("cannot open the tree: %w", err)
 	}
 	h, err := t.harvestOnce(ctx, r, confine, opt, false)
@@ -192,10 +193,13 @@ func (t *Tree) makeHarvestDir(r *Repo) error {
 	if err := g.write(home); err != nil {
 		return err
 	}
-	if refs, err := os.ReadFile(t.path(refsName)); err == nil {
+	if refs, err := os.ReadFile(t.lentFile()); err == nil {
 		if err := os.WriteFile(filepath.Join(home, "lent"), refs, 0o644); err != nil {
 			return fmt.Errorf("cannot make the harvest's folder: %w", err)
 		}
+	}
+	if t.overlay() {
+		return t.giveAway(dir)
 	}
 	in, err := os.Open(t.path(indexName))
 	if err == nil {
@@ -208,7 +212,7 @@ func (t *Tree) makeHarvestDir(r *Repo) error {
 	return t.giveAway(dir)
 }
 
-func (t *Tree) harvestJob(r *Repo, opt HarvestOptions, filesOnly bool) (Job, error) {
+func (t *Tree) harvestJob(ctx context.Context, r *Repo, opt HarvestOptions, filesOnly bool) (Job, error) {
 	if opt.Message == "" {
 		opt.Message = "Uncommitted work"
 	}
@@ -221,19 +225,24 @@ func (t *Tree) harvestJob(r *Repo, opt HarvestOptions, filesOnly bool) (Job, err
 	p := harvestParams{
 		Tree: t.Path, Home: insideHome, Branch: t.branch(), Base: t.Base, Format: t.Format,
 		Message: oneArgument(opt.Message), Author: opt.Author, Date: fmt.Sprintf("@%d %s", opt.Time.Unix(), opt.Time.Format("-0700")),
-		FilesOnly: filesOnly, Limits: opt.Limits,
+		FilesOnly: filesOnly, Limits: opt.Limits, Carried: t.Carried,
 	}
 	for _, s := range t.Stores {
 		p.Stores = append(p.Stores, s.Target)
 	}
+	var err error
+	mounts := []Mount{{Source: t.path(treeName), Target: t.Path}}
+	if t.overlay() {
+		p.Upper, p.LowerTree = insideUpper, t.LowerTree
+		if mounts, err = t.harvestLayers(ctx, r); err != nil {
+			return Job{}, err
+		}
+	}
+	mounts = append(append(mounts, Mount{Source: t.path(harvestName), Target: insideHarvest, Writable: true}), t.storeMounts()...)
 	arg, err := json.Marshal(p)
 	if err != nil {
 		return Job{}, err
 	}
-	mounts := append([]Mount{
-		{Source: t.path(treeName), Target: t.Path},
-		{Source: t.path(harvestName), Target: insideHarvest, Writable: true},
-	}, t.storeMounts()...)
 	return Job{
 		Name: "harvest", Args: []string{HarvestName, string(arg)}, Dir: t.Path, Mounts: mounts, Limit: opt.Limits.Time,
 		Env: []string{
@@ -268,7 +277,7 @@ type connection struct {
 }
 
 func (t *Tree) connect(ctx context.Context, r *Repo, confine Confine, opt HarvestOptions, filesOnly bool) (*connection, error) {
-	job, err := t.harvestJob(r, opt, filesOnly)
+	job, err := t.harvestJob(ctx, r, opt, filesOnly)
 	if err != nil {
 		return nil, err
 	}

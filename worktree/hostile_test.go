@@ -103,48 +103,53 @@ func TestHostileTree(t *testing.T) {
 		{name: "link loops", script: "ln -s . loop; ln -s l2 l1; ln -s l1 l2; ln -s / root; ln -s ../../../../etc out2", commits: true},
 		{name: "folder becomes link", script: "rm -r dir; ln -s /etc dir", commits: true},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, "sha1")
-			if strings.Contains(tc.name, "pipe") {
-				w.limits.Ask = 3 * time.Second
-			}
-			nonce := filepath.Join(w.dir, "nonce")
-			r, tree := w.task("t", false)
-			before := w.fingerprint(w.repo, true)
-			script := strings.NewReplacer("EVIL", evil(nonce), "HOOKS", "EVIL_NONCE="+nonce+strings.ReplaceAll(hooks, "$NONCE", "$EVIL_NONCE"), "NONCE", nonce, "REPO", w.repo).Replace(tc.script)
-			w.agent(tree, work+script)
-			t.Cleanup(func() { exec.Command("chmod", "-R", "u+rwx", tree.path(treeName)).Run() })
-			h := w.harvest(r, tree)
-			if err := tree.Accept(t.Context(), r, h.Tip); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := os.Lstat(nonce); err == nil {
-				t.Fatal("the nonce was left: something of the agent's ran")
-			}
-			same(t, "the repository", w.without(before), w.fingerprint(w.repo, false))
-			if !slices.Contains(w.files(h.Tip), "left.txt") || !strings.Contains(w.g("show", h.Tip+":a.txt"), "four") {
-				t.Errorf("the files are lost: %q", w.files(h.Tip))
-			}
-			if got := strings.Contains(w.g("log", "--format=%s", h.Tip), "work"); got != tc.commits {
-				t.Errorf("commits survive: %v, want %v (notes %q)", got, tc.commits, h.Notes)
-			}
-			if tc.note != "" && !has(h.Notes, tc.note) {
-				t.Errorf("notes %q, want %q", h.Notes, tc.note)
-			}
-			if strings.Contains(w.g("ls-tree", "-r", h.Tip), "160000") {
-				t.Error("the result has a gitlink")
-			}
-			if tc.control != "" {
-				out, _ := w.try(tree.path(treeName), "sh", "-c", tc.control)
-				if _, err := os.Lstat(nonce); err != nil {
-					t.Errorf("no control: %q left no nonce: %s", tc.control, out)
+		for _, kind := range kinds {
+			t.Run(tc.name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, "sha1")
+				if strings.Contains(tc.name, "pipe") {
+					w.limits.Ask = 3 * time.Second
 				}
-			}
-			if err := tree.Remove(); err != nil {
-				t.Error(err)
-			}
-		})
+				nonce := filepath.Join(w.dir, "nonce")
+				r, tree := w.kind("t", kind, nil)
+				before := w.fingerprint(w.repo, true)
+				script := strings.NewReplacer("EVIL", evil(nonce), "HOOKS", "EVIL_NONCE="+nonce+strings.ReplaceAll(hooks, "$NONCE", "$EVIL_NONCE"), "NONCE", nonce, "REPO", w.repo).Replace(tc.script)
+				w.agent(tree, work+script)
+				t.Cleanup(func() { exec.Command("chmod", "-R", "u+rwx", tree.top()).Run() })
+				h := w.harvest(r, tree)
+				if err := tree.Accept(t.Context(), r, h.Tip); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := os.Lstat(nonce); err == nil {
+					t.Fatal("the nonce was left: something of the agent's ran")
+				}
+				same(t, "the repository", w.without(before), w.fingerprint(w.repo, false))
+				if !slices.Contains(w.files(h.Tip), "left.txt") || !strings.Contains(w.g("show", h.Tip+":a.txt"), "four") {
+					t.Errorf("the files are lost: %q", w.files(h.Tip))
+				}
+				if got := strings.Contains(w.g("log", "--format=%s", h.Tip), "work"); got != tc.commits {
+					t.Errorf("commits survive: %v, want %v (notes %q)", got, tc.commits, h.Notes)
+				}
+				if tc.note != "" && !has(h.Notes, tc.note) {
+					t.Errorf("notes %q, want %q", h.Notes, tc.note)
+				}
+				if strings.Contains(w.g("ls-tree", "-r", h.Tip), "160000") {
+					t.Error("the result has a gitlink")
+				}
+				if tc.control != "" {
+					out := w.agent(tree, "("+tc.control+") 2>&1 || true")
+					if _, err := os.Lstat(nonce); err != nil {
+						t.Errorf("no control: %q left no nonce: %s", tc.control, out)
+					}
+				}
+				if tree.overlay() {
+					return // not removed here
+				}
+				if err := tree.Remove(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 
@@ -214,7 +219,7 @@ func TestRefused(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/lying=%v", tc.name, lying), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, "sha1")
-				r, tree := w.task("t", false)
+				r, tree := w.kind("t", kinds[len(tc.name)%2], nil)
 				before := w.fingerprint(w.repo, true)
 				w.makeBad(tree, tc.script)
 				how, want := Confine(confine), tc.reason
@@ -277,8 +282,8 @@ func (w *world) lie(tree *Tree, tip string) Confine {
 		if err := json.NewEncoder(j.Files[reportFD]).Encode(harvestReport{Tip: tip}); err != nil {
 			return nil, err
 		}
-		cmd := exec.CommandContext(ctx, "git", "-C", in(tree, ""), "pack-objects", "-q", "--revs", "--stdout", "--delta-base-offset")
-		cmd.Env = w.environ
+		cmd := exec.CommandContext(ctx, "git", "-C", w.repo, "pack-objects", "-q", "--revs", "--stdout", "--delta-base-offset")
+		cmd.Env = append(w.environ[:len(w.environ):len(w.environ)], "GIT_OBJECT_DIRECTORY="+filepath.Join(tree.top(), ".git/objects"), "GIT_ALTERNATE_OBJECT_DIRECTORIES="+filepath.Join(w.repo, ".git/objects"))
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(real+"\n^"+tree.Base+"\n"), j.Files[1], j.Files[2]
 		if err := cmd.Start(); err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package worktree
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,9 @@ const reportFD = 3
 // inside its sandbox.
 type harvestParams struct {
 	Tree      string   // the agent's tree, read-only
+	Upper     string   // the upper layer of it by itself, when the tree is an overlay
+	LowerTree string   // id of the git tree that the layers below show
+	Carried   []string // paths that were carried along: never part of the result
 	Home      string   // our git directory, made by the host, writable
 	Stores    []string // the host's object stores
 	Branch    string   // full name of the task's branch
@@ -225,34 +229,26 @@ func (h *harvester) commitRest(ctx context.Context, parent string, a *agent) (st
 	if err := h.checkUnfolded(ctx, parent); err != nil {
 		return "", err
 	}
-	if err := h.readIndex(ctx, parent); err != nil {
-		return "", err
-	}
 	defer func() {
 		for _, f := range h.release {
 			f()
 		}
 	}()
-	gone, present, err := h.changes(ctx, a)
+	look, err := h.inspector(ctx)
 	if err != nil {
 		return "", err
 	}
-	if len(gone)+len(present) == 0 {
-		return parent, nil
-	}
-	if err := h.stageAll(ctx, gone, present); err != nil {
-		return "", err
-	}
-	tree, err := h.line(ctx, "write-tree")
+	before, err := look.objects.root(parent)
 	if err != nil {
 		return "", err
 	}
-	before, err := h.line(ctx, "rev-parse", "--verify", parent+"^{tree}")
-	if err != nil {
-		return "", err
+	treeOf := h.checkoutTree
+	if h.p.Upper != "" {
+		treeOf = h.overlayTree
 	}
-	if tree == before {
-		return parent, nil
+	tree, err := treeOf(ctx, parent, before, a)
+	if err != nil || tree == before {
+		return parent, err
 	}
 	p := h.p
 	out, err := h.run(ctx, call{in: strings.NewReader(p.Message), env: []string{
@@ -260,6 +256,22 @@ func (h *harvester) commitRest(ctx context.Context, parent string, a *agent) (st
 		"GIT_COMMITTER_NAME=" + p.Author.Name, "GIT_COMMITTER_EMAIL=" + p.Author.Email, "GIT_COMMITTER_DATE=" + p.Date,
 	}}, "commit-tree", "-p", parent, tree)
 	return strings.TrimSpace(string(out)), err
+}
+
+// checkoutTree returns the tree of what the agent left in a checkout; before is
+// the tree of parent.
+func (h *harvester) checkoutTree(ctx context.Context, parent, before string, a *agent) (string, error) {
+	if err := h.readIndex(ctx, parent); err != nil {
+		return "", err
+	}
+	gone, present, err := h.changes(ctx, a)
+	if err != nil || len(gone)+len(present) == 0 {
+		return before, err
+	}
+	if err := h.stageAll(ctx, func() error { return nil }, gone, present); err != nil {
+		return "", err
+	}
+	return h.line(ctx, "write-tree")
 }
 
 // checkUnfolded refuses a commit whose tree is a bomb (few objects, billions of
@@ -307,11 +319,14 @@ func (h *harvester) readIndex(ctx context.Context, commit string) error {
 	return os.Chtimes(index, fi.ModTime(), fi.ModTime())
 }
 
-// stageAll puts the changes into H's index. An attribute that cannot be
-// honoured (working-tree-encoding of a file that is not in it) fails the whole
-// list; then all files are taken as they are: info/attributes comes before
-// those in the tree (gitattributes(5)).
-func (h *harvester) stageAll(ctx context.Context, gone, present []string) error {
+// stageAll puts the changes into H's index, which prepare makes. An attribute
+// that cannot be honoured (working-tree-encoding of a file that is not in it)
+// fails the whole list; then all files are taken as they are: info/attributes
+// comes before those in the tree (gitattributes(5)).
+func (h *harvester) stageAll(ctx context.Context, prepare func() error, gone, present []string) error {
+	if err := prepare(); err != nil {
+		return err
+	}
 	err := stage(ctx, h.h, gone, present)
 	if err == nil {
 		return nil
@@ -320,7 +335,7 @@ func (h *harvester) stageAll(ctx context.Context, gone, present []string) error 
 	if werr := os.WriteFile(filepath.Join(h.p.Home, "info", "attributes"), plain, 0o644); werr != nil {
 		return err
 	}
-	if again := stage(ctx, h.h, gone, present); again != nil {
+	if again := errors.Join(prepare(), stage(ctx, h.h, gone, present)); again != nil {
 		return again
 	}
 	h.note("uncommitted files are taken byte for byte, without the attributes of the tree: %s", lastLine(stderrOf(err)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
@@ -17,38 +18,72 @@ type agent struct {
 	head    string            // commit of HEAD, "" when it cannot be used
 	branch  string            // commit of the task's branch, likewise
 	refs    map[string]string // branches and the stash, as they stand
-	forced  []string          // paths in its index, which may be ignored ones that were added by force
-	sparse  map[string]bool   // paths that its sparse checkout leaves out of the tree
+	index   *indexFile        // paths in it may be ignored ones that were added by force; nil when nothing is known
 	lent    []string          // ids of the refs that it was given
 	lentSet map[string]bool
 }
 
-// readAgent asks the agent's git directory for its refs, its index and its
-// objects. The directory may be anything: a file, a link, a pipe that blocks
-// who opens it. Whatever fails only means that less is known; then the base and
-// the files in the tree are the result.
+// asker puts a question to git about the agent's git directory.
+type asker func(args ...string) ([]byte, error)
+
+// ask is an asker. GIT_ALLOW_PROTOCOL: a promisor remote in the directory's
+// configuration would be asked for missing objects, by a program that the
+// configuration names.
+func (h *harvester) ask(ctx context.Context) asker {
+	return func(args ...string) ([]byte, error) {
+		env := []string{"GIT_NO_REPLACE_OBJECTS=1", "GIT_ALLOW_PROTOCOL=none"}
+		dir := filepath.Join(h.p.Tree, ".git")
+		return h.git.run(ctx, call{dir: "/", limit: h.p.Limits.Ask, env: env}, append([]string{"--git-dir=" + dir}, args...)...)
+	}
+}
+
+// readAgent learns the agent's refs and its objects. The git directory may be
+// anything: a file, a link, a pipe that blocks who opens it. Whatever fails
+// only means that less is known; then the base and the files in the tree are
+// the result.
 func (h *harvester) readAgent(ctx context.Context) *agent {
-	a := &agent{refs: map[string]string{}, sparse: map[string]bool{}, lentSet: map[string]bool{}}
+	a := &agent{refs: map[string]string{}, lentSet: map[string]bool{}}
 	if h.p.FilesOnly {
 		h.note("the task's git directory cannot be used: its commits are lost, its files are taken")
 		return a
 	}
 	h.readLent(a)
-	dir := filepath.Join(h.p.Tree, ".git")
-	ask := func(args ...string) ([]byte, error) {
-		// GIT_ALLOW_PROTOCOL: a promisor remote in its configuration would be
-		// asked for missing objects, by a program that the configuration names.
-		env := []string{"GIT_NO_REPLACE_OBJECTS=1", "GIT_ALLOW_PROTOCOL=none"}
-		return h.git.run(ctx, call{dir: "/", limit: h.p.Limits.Ask, env: env}, append([]string{"--git-dir=" + dir}, args...)...)
-	}
-	if err := h.askRefs(a, ask); err != nil {
+	if err := h.readRefs(a, h.ask(ctx)); err != nil {
 		h.note("the task's git directory cannot be read, only its files are taken: %s", lastLine(err.Error()))
-		a.refs = map[string]string{}
+		a.head, a.branch, a.refs = "", "", map[string]string{}
 		return a
 	}
 	h.judge(ctx, a)
-	h.askIndex(a, ask)
 	return a
+}
+
+// readRefs reads the refs, as files where they are plainly there, and borrows
+// the agent's objects if a ref stands on one that the host did not give. git
+// itself has the say on a configuration that was touched.
+func (h *harvester) readRefs(a *agent, ask asker) error {
+	if !h.plainRefs(a) {
+		a.head, a.branch, a.refs = "", "", map[string]string{}
+		return h.askRefs(a, ask)
+	}
+	objects := filepath.Join(h.p.Tree, ".git", "objects")
+	if !h.untouched("config") {
+		out, err := ask("rev-parse", "--path-format=absolute", "--git-path", "objects")
+		if err != nil {
+			return err
+		}
+		if strings.TrimSuffix(string(out), "\n") != objects {
+			return h.askRefs(a, ask)
+		}
+	}
+	known := func(id string) bool { return id == h.p.Base || a.lentSet[id] }
+	all := known(a.head)
+	for _, id := range a.refs {
+		all = all && known(id)
+	}
+	if all {
+		return nil
+	}
+	return h.borrow(append(h.p.Stores[:len(h.p.Stores):len(h.p.Stores)], objects)...)
 }
 
 // readLent reads the refs that the agent was given; H has the list.
@@ -65,7 +100,7 @@ func (h *harvester) readLent(a *agent) {
 	}
 }
 
-func (h *harvester) askRefs(a *agent, ask func(...string) ([]byte, error)) error {
+func (h *harvester) askRefs(a *agent, ask asker) error {
 	out, err := ask("rev-parse", "--path-format=absolute", "--git-path", "objects")
 	if err != nil {
 		return err
@@ -146,25 +181,34 @@ func (h *harvester) whole(ctx context.Context, id string) bool {
 	return err == nil || isRefused(err) && !isMissing(err)
 }
 
-// askIndex reads two things from the agent's index that the tree alone does
-// not tell: ignored files that were added by force, and files that a sparse
-// checkout left out (they are not deleted).
-func (h *harvester) askIndex(a *agent, ask func(...string) ([]byte, error)) {
-	out, err := ask("ls-files", "-z", "-t", "--cached")
+// readAgentIndex reads from the agent's index what the tree alone does not
+// tell: ignored files that were added by force, and files that a sparse
+// checkout left out (they are not deleted). What cannot be read as plain data
+// git is asked for.
+func (h *harvester) readAgentIndex(ctx context.Context, a *agent) {
+	if h.p.FilesOnly {
+		return
+	}
+	data, err := h.readGitFile("index", maxIndex)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		if a.index, err = parseIndex(data, h.p.Format); err == nil {
+			return
+		}
+	}
+	out, err := h.ask(ctx)("ls-files", "-z", "-t", "--cached")
 	if err != nil {
 		return
 	}
-	for _, entry := range splitNul(out) {
-		tag, path, ok := strings.Cut(entry, " ")
-		if !ok || path == "" {
-			continue
-		}
-		if tag == "S" {
-			a.sparse[path] = true
-		} else {
-			a.forced = append(a.forced, path)
+	a.index = &indexFile{}
+	for _, item := range splitNul(out) {
+		if tag, p, ok := strings.Cut(item, " "); ok && p != "" {
+			a.index.entries = append(a.index.entries, indexLine{path: p, skip: tag == "S"})
 		}
 	}
+	sort.Slice(a.index.entries, func(i, j int) bool { return a.index.entries[i].path < a.index.entries[j].path })
 }
 
 // furthest chooses the result when nothing is uncommitted. An agent that went

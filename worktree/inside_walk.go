@@ -17,6 +17,7 @@ import (
 // changes lists, against H's index, the files that are gone and those that are
 // new or different. The walk comes first: it sees to pipes that would block git.
 func (h *harvester) changes(ctx context.Context, a *agent) (gone, present []string, err error) {
+	h.readAgentIndex(ctx, a)
 	w, err := h.newWalk(ctx, a)
 	if err != nil {
 		return nil, nil, err
@@ -30,12 +31,20 @@ func (h *harvester) changes(ctx context.Context, a *agent) (gone, present []stri
 		return nil, nil, err
 	}
 	for _, p := range missing {
-		if !a.sparse[p] || w.exists(p) {
+		if !a.index.sparse(p) || w.exists(p) {
 			gone = append(gone, p)
 		}
 	}
+	present, err = w.allUsable(append(changed, w.found...))
+	return gone, present, err
+}
+
+// allUsable are those paths that git will be able to read, if they are within
+// the limits.
+func (w *treeWalk) allUsable(paths []string) (present []string, err error) {
+	h := w.h
 	var bytes int64
-	for _, p := range append(changed, w.found...) {
+	for _, p := range paths {
 		size, ok := w.usable(p)
 		if !ok {
 			continue
@@ -44,12 +53,12 @@ func (h *harvester) changes(ctx context.Context, a *agent) (gone, present []stri
 		bytes += size
 	}
 	if bytes > h.p.Limits.Bytes {
-		return nil, nil, refuse("the uncommitted files hold %d MiB, more than %d MiB; commit or remove what is not needed", bytes>>20, h.p.Limits.Bytes>>20)
+		return nil, refuse("the uncommitted files hold %d MiB, more than %d MiB; commit or remove what is not needed", bytes>>20, h.p.Limits.Bytes>>20)
 	}
 	if int64(len(present)) > h.p.Limits.Objects {
-		return nil, nil, refuse("there are %d uncommitted files, more than %d", len(present), h.p.Limits.Objects)
+		return nil, refuse("there are %d uncommitted files, more than %d", len(present), h.p.Limits.Objects)
 	}
-	return gone, present, nil
+	return present, nil
 }
 
 // walk looks for files that are not in the index, level by level: git is asked
@@ -90,10 +99,10 @@ func (h *harvester) newWalk(ctx context.Context, a *agent) (*treeWalk, error) {
 		w.tracked[p] = true
 		w.addParents(p)
 	}
-	for _, p := range a.forced {
-		if !w.tracked[p] {
-			w.forced[p] = true
-			w.addParents(p)
+	for _, e := range a.index.below("") {
+		if !w.tracked[e.path] && !e.skip {
+			w.forced[e.path] = true
+			w.addParents(e.path)
 		}
 	}
 	w.root, err = unix.Open(h.p.Tree, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -171,18 +180,7 @@ const (
 // sort decides what to do with one entry of a folder.
 func (w *treeWalk) sort(dir, p string, e fs.DirEntry) verdict {
 	name, kind := e.Name(), e.Type()
-	if why := checkName(name, kind == fs.ModeSymlink); why != "" {
-		switch {
-		case p == ".git":
-		case name == ".git":
-			w.h.note("%s is a repository of its own: its files are taken, its history is not", quotePath(dir))
-		default:
-			w.h.note("left out, it has %s: %s", why, quotePath(p))
-		}
-		return leaveIt
-	}
-	if len(p) > longest {
-		w.h.note("left out, its path is longer than %d bytes: %s", longest, quotePath(p))
+	if !w.nameFits(dir, p, name, kind) {
 		return leaveIt
 	}
 	switch {
@@ -193,6 +191,8 @@ func (w *treeWalk) sort(dir, p string, e fs.DirEntry) verdict {
 		return leaveIt
 	case kind.IsDir() && w.inside[p]:
 		return enterIt
+	case kind.IsDir() && w.h.carried(p):
+		return leaveIt
 	case kind.IsDir():
 		return askFolder
 	case kind != 0 && kind != fs.ModeSymlink:
@@ -202,8 +202,30 @@ func (w *treeWalk) sort(dir, p string, e fs.DirEntry) verdict {
 		return leaveIt
 	case w.forced[p]:
 		return takeIt
+	case w.h.carried(p):
+		return leaveIt
 	}
 	return askFile
+}
+
+// nameFits says whether a tree may have an entry of this name, and names it if
+// not.
+func (w *treeWalk) nameFits(dir, p, name string, kind fs.FileMode) bool {
+	if why := checkName(name, kind == fs.ModeSymlink); why != "" {
+		switch {
+		case p == ".git":
+		case name == ".git":
+			w.h.note("%s is a repository of its own: its files are taken, its history is not", quotePath(dir))
+		default:
+			w.h.note("left out, it has %s: %s", why, quotePath(p))
+		}
+		return false
+	}
+	if len(p) > longest {
+		w.h.note("left out, its path is longer than %d bytes: %s", longest, quotePath(p))
+		return false
+	}
+	return true
 }
 
 // special reports a file that git cannot record. A pipe in the place of a file
@@ -268,8 +290,12 @@ func (w *treeWalk) read(dir string) []fs.DirEntry {
 	if err != nil {
 		w.h.note("left out in part, it cannot be read (%v): %s", errors.Unwrap(err), quotePath(dir))
 	}
-	sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
+	sortEntries(entries)
 	return entries
+}
+
+func sortEntries(entries []fs.DirEntry) {
+	sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
 }
 
 func (w *treeWalk) exists(p string) bool {

@@ -146,6 +146,38 @@ func FuzzCheckName(f *testing.F) {
 	})
 }
 
+func FuzzParseIndex(f *testing.F) {
+	file := filepath.Join(f.TempDir(), "index")
+	for _, format := range formats {
+		id := strings.Repeat("12", idLen(format)/2)
+		if err := writeIndex(file, format, map[string]entry{"a": {mode: modeFile, id: id}, "b/c": {mode: modeLink, id: id}, "b/long name": {mode: modeExec, id: id}}); err != nil {
+			f.Fatal(err)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		x, err := parseIndex(data, format)
+		if err != nil || len(x.entries) != 3 || !x.has("b/c") || !x.holds("b/") || x.has("b") || x.holds("a/") || treeMode(x.entries[1].mode) != modeLink || hex.EncodeToString(x.entries[2].id) != id {
+			f.Fatalf("%s: %+v, %v", format, x, err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, format := range formats {
+			x, err := parseIndex(data, format)
+			if err != nil {
+				continue
+			}
+			for i, e := range x.entries {
+				if e.path == "" || i > 0 && e.path < x.entries[i-1].path || len(e.id) != idLen(format)/2 {
+					t.Errorf("took the entry %+v", e)
+				}
+			}
+		}
+	})
+}
+
 func FuzzParseReport(f *testing.F) {
 	f.Add([]byte(`{"tip":"` + someID + `","notes":["a"]}`))
 	f.Add([]byte(`{"error":"x","refused":true}`))

@@ -27,7 +27,7 @@ func (t *Tree) Remove() error {
 // that Accept can bring the branch back.
 func (t *Tree) RemoveWork() error {
 	var err error
-	for _, name := range []string{treeName, harvestName, indexName, "dirty-index"} {
+	for _, name := range []string{treeName, ownName, harvestName, indexName, "dirty-index"} {
 		err = errors.Join(err, removeTree(t.path(name), t.path(trashName)))
 	}
 	return err

@@ -194,7 +194,11 @@ func TestNotes(t *testing.T) {
 	w.write("proj/.gitattributes", "*.bin filter=lfs\n")
 	c := w.commit("s")
 	w.g("config", "core.sparseCheckout", "true")
-	notes, err := w.open().Notes(t.Context(), c)
+	_, sight, err := w.git.Look(t.Context(), w.repo, c, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := w.open().Notes(t.Context(), sight)
 	if err != nil || !has(notes, "libs/sub") || !has(notes, "LFS") || !has(notes, "sparse") {
 		t.Errorf("%q, %v", notes, err)
 	}

@@ -76,7 +76,8 @@ func (r *Repo) ReadFile(ctx context.Context, commit, path string) ([]byte, bool,
 
 // Notes says in plain sentences what a task's tree at commit will lack, or
 // have more of, than the user's checkout.
-func (r *Repo) Notes(ctx context.Context, commit string) ([]string, error) {
+func (r *Repo) Notes(ctx context.Context, s *Sight) ([]string, error) {
+	commit := s.Commit
 	var notes []string
 	if r.Sparse {
 		notes = append(notes, "the checkout is sparse; the task has the whole tree")
@@ -85,6 +86,9 @@ func (r *Repo) Notes(ctx context.Context, commit string) ([]string, error) {
 		notes = append(notes, "the repository is a partial clone; objects that were not fetched are missing in the task")
 	}
 	for _, file := range []string{".gitmodules", ".gitattributes"} {
+		if !s.Has(file) {
+			continue
+		}
 		data, ok, err := r.ReadFile(ctx, commit, file)
 		if err != nil || !ok {
 			continue // a strange one is the checkout's own matter
@@ -126,12 +130,6 @@ func (r *Repo) HeadBranch(ctx context.Context) (string, error) {
 // Tip is the commit of refs/heads/rcc/<id>, "" when there is no such branch.
 func (r *Repo) Tip(ctx context.Context, id string) (string, error) {
 	return r.refValue(ctx, branchPrefix+id)
-}
-
-// BranchExists says whether refs/heads/rcc/<id> is there.
-func (r *Repo) BranchExists(ctx context.Context, id string) (bool, error) {
-	tip, err := r.Tip(ctx, id)
-	return tip != "", err
 }
 
 // Branches are the tips of all results, by task id, from one process.

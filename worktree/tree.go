@@ -42,6 +42,10 @@ type TreeSpec struct {
 	Dirty bool   // carry the checkout's uncommitted work along
 	UID   int    // owner of what the agent may write, -1: whoever runs this
 	GID   int
+	On    *Layers // what an overlay stands on; nil: a checkout
+	Sight *Sight  // of Base; nil: looked at
+
+	Carried *Carried // a checkout gets copies of these; an overlay has them in On
 
 	samePaths bool // tests without a sandbox: stores are named inside as they are outside
 }
@@ -58,11 +62,24 @@ type Tree struct {
 	UID    int
 	GID    int
 	Notes  []string // what --dirty could not carry
+
+	Kind      string   // KindOverlay or KindCheckout; "" is a checkout
+	Lower     []string // overlay: the folders of its read-only layers, the uppermost first
+	LowerTree string   // overlay: id of the git tree that the layers show, which is Start's
+	MapLower  bool     // overlay: the layers belong to root, and are shown as the agent's own
+	Carried   []string // paths that were carried along; never part of a result
 }
+
+// The kinds of trees.
+const (
+	KindOverlay  = "overlay"  // layers that all tasks share, and one of its own to write to
+	KindCheckout = "checkout" // all files, written for this task alone
+)
 
 // What the package keeps in a task's folder.
 const (
-	treeName     = "tree"         // the agent's tree with its private git directory
+	treeName     = "tree"         // a checkout: the agent's tree with its private git directory
+	ownName      = "layer"        // an overlay: its own layer, with the private git directory, in "upper", and the kernel's "work"
 	indexName    = "index"        // the index as it was before the agent started
 	refsName     = "refs"         // the refs that the agent was given
 	snapshotName = "snapshot"     // objects of uncommitted work (--dirty)
@@ -86,7 +103,13 @@ func (r *Repo) NewTree(ctx context.Context, spec TreeSpec) (*Tree, error) {
 		return nil, fmt.Errorf("cannot make a tree of %q in %q: an absolute folder and a full commit id are needed", spec.Base, spec.Dir)
 	}
 	t := &Tree{Dir: spec.Dir, ID: spec.ID, Path: r.Path, Format: r.Format, Start: spec.Base, Base: spec.Base, UID: spec.UID, GID: spec.GID}
-	refs, err := r.lentRefs(ctx, spec.ID)
+	if spec.Sight == nil {
+		var err error
+		if spec.Sight, err = r.Look(ctx, spec.Base, spec.ID); err != nil {
+			return nil, err
+		}
+	}
+	refs, err := parseLent(spec.Sight.refs, spec.ID, r.Format)
 	if err != nil {
 		return nil, err
 	}
@@ -106,10 +129,18 @@ func (r *Repo) NewTree(ctx context.Context, spec TreeSpec) (*Tree, error) {
 			t.Stores[i].Target = t.Stores[i].Source
 		}
 	}
+	if spec.On != nil {
+		return t, r.layOver(ctx, t, refs, spec.On)
+	}
+	t.Kind = KindCheckout
 	if err := r.writePrivate(t, refs); err != nil {
 		return nil, err
 	}
-	return t, t.giveAway(t.path(treeName))
+	if err := t.giveAway(t.path(treeName)); err != nil || spec.Carried == nil {
+		return t, err
+	}
+	t.Carried = spec.Carried.Paths
+	return t, spec.Carried.CopyInto(t.path(treeName), spec.UID, spec.GID)
 }
 
 // lent are the refs that the agent's repository has a copy of.
@@ -118,17 +149,16 @@ type lent struct {
 	links  map[string]string // symbolic ref, such as refs/remotes/origin/HEAD, to its target
 }
 
-// lentRefs reads the branches, tags and remote-tracking branches, without
+// lentRefsArgs list what parseLent reads.
+var lentRefsArgs = []string{"for-each-ref", "--format=%(objectname) %(refname) %(symref)", "refs/heads/", "refs/tags/", "refs/remotes/"}
+
+// parseLent takes the branches, tags and remote-tracking branches, without
 // rcc's own: one task has no business with another's result.
-func (r *Repo) lentRefs(ctx context.Context, id string) (*lent, error) {
-	out, err := r.run(ctx, "for-each-ref", "--format=%(objectname) %(refname) %(symref)", "refs/heads/", "refs/tags/", "refs/remotes/")
-	if err != nil {
-		return nil, fmt.Errorf("cannot list the refs: %w", err)
-	}
+func parseLent(out []byte, id, format string) (*lent, error) {
 	refs := &lent{values: map[string]string{}, links: map[string]string{}}
 	for line := range strings.Lines(string(out)) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
-		if len(f) != 3 || !isID(f[0], r.Format) {
+		if len(f) != 3 || !isID(f[0], format) {
 			continue
 		}
 		switch ref, mine := f[1], branchPrefix+id; {
@@ -173,14 +203,32 @@ func (r *Repo) checkComplete(ctx context.Context, commit string) error {
 	return nil
 }
 
+// writePrivate makes the private git directory of a checkout.
 func (r *Repo) writePrivate(t *Tree, refs *lent) error {
-	exclude, err := r.excludes()
+	d, err := r.privateDir(t, refs)
 	if err != nil {
 		return err
 	}
+	d.head, d.refs[t.branch()] = t.branch(), t.Base
+	if err := os.Mkdir(t.path(treeName), 0o755); err != nil {
+		return fmt.Errorf("cannot make the tree: %w", err)
+	}
+	if err := os.WriteFile(t.path(refsName), d.packedRefs, 0o644); err != nil {
+		return fmt.Errorf("cannot keep the list of refs: %w", err)
+	}
+	return d.write(filepath.Join(t.path(treeName), ".git"))
+}
+
+// privateDir describes a private git directory but for what differs from task
+// to task: HEAD and the task's branch.
+func (r *Repo) privateDir(t *Tree, refs *lent) (*gitDir, error) {
+	exclude, err := r.excludes()
+	if err != nil {
+		return nil, err
+	}
 	shallow, err := r.shallowFile()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	id := r.identity()
 	// The objects of the host lie in alternates: packing them again into the
@@ -190,23 +238,14 @@ func (r *Repo) writePrivate(t *Tree, refs *lent) error {
 		"[core]\n\tbare = false\n\tfilemode = true\n\tlogallrefupdates = true\n" +
 		"[user]\n\tname = " + quoteConfig(id.Name) + "\n\temail = " + quoteConfig(id.Email) + "\n" +
 		"[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n" + r.carriedConfig()
-	d := gitDir{
-		head: t.branch(), config: config, shallow: shallow, exclude: exclude,
-		packedRefs: packedRefs(refs.values), refs: map[string]string{t.branch(): t.Base},
-	}
+	d := &gitDir{config: config, shallow: shallow, exclude: exclude, packedRefs: packedRefs(refs.values), refs: map[string]string{}}
 	for ref, target := range refs.links {
 		d.refs[ref] = "ref: " + target
 	}
 	for _, s := range t.Stores {
 		d.alternates = append(d.alternates, s.Target)
 	}
-	if err := os.Mkdir(t.path(treeName), 0o755); err != nil {
-		return fmt.Errorf("cannot make the tree: %w", err)
-	}
-	if err := os.WriteFile(t.path(refsName), d.packedRefs, 0o644); err != nil {
-		return fmt.Errorf("cannot keep the list of refs: %w", err)
-	}
-	return d.write(filepath.Join(t.path(treeName), ".git"))
+	return d, nil
 }
 
 // giveAway makes the agent's user id the owner of dir and what we put in it.
@@ -229,16 +268,25 @@ func (t *Tree) giveAway(dir string) error {
 // Mounts are what the agent's sandbox shows of this package's: the tree,
 // writable, and the object stores.
 func (t *Tree) Mounts() []Mount {
-	return append([]Mount{{Source: t.path(treeName), Target: t.Path, Writable: true}}, t.storeMounts()...)
+	tree := Mount{Source: t.path(treeName), Target: t.Path, Writable: true}
+	if t.overlay() {
+		tree = Mount{Target: t.Path, Lower: t.layers(), Upper: t.path(ownName), Writable: true}
+	}
+	return append([]Mount{tree}, t.storeMounts()...)
 }
 
-// PlanMounts are the mounts that a tree in dir will have. Nothing is made.
-func (r *Repo) PlanMounts(dir string) ([]Mount, error) {
+// PlanMounts are the mounts that a tree of a kind in dir will have. Nothing is
+// made; of an overlay's layers only the places in the cache are known.
+func (r *Repo) PlanMounts(dir, kind string, c *Cache) ([]Mount, error) {
 	stores, err := objectStores(filepath.Join(r.CommonDir, "objects"))
 	if err != nil {
 		return nil, err
 	}
-	return (&Tree{Dir: dir, Path: r.Path, Stores: stores}).Mounts(), nil
+	t := &Tree{Dir: dir, Path: r.Path, Stores: stores, Kind: kind}
+	if kind == KindOverlay {
+		t.Lower = []string{c.path(gitKind, ""), c.path(baseKind, "")}
+	}
+	return t.Mounts(), nil
 }
 
 func (t *Tree) storeMounts() []Mount {
@@ -256,7 +304,15 @@ func (t *Tree) storeMounts() []Mount {
 // the agent's user, in the tree, before anything of the agent's.
 // checkout.workers=0 uses all cores where there are many files (git-config(1));
 // a process for each core costs more than it saves up to about two thousand.
+// An overlay shows all files already; only uncommitted work that was carried
+// along has to be written.
 func (t *Tree) Populate() [][]string {
+	switch {
+	case t.overlay() && t.Base == t.Start:
+		return nil
+	case t.overlay():
+		return [][]string{{"git", "read-tree", "-m", "-u", t.Start, "HEAD"}}
+	}
 	return [][]string{{"git", "-c", "checkout.workers=0", "-c", "checkout.thresholdForParallelism=2000", "read-tree", "--reset", "-u", "HEAD"}}
 }
 
@@ -266,7 +322,11 @@ func (t *Tree) Populate() [][]string {
 // entry as young as the index itself is one whose file may have changed
 // without a trace, and git reads such files again (Documentation/technical/
 // racy-git.txt). A copy with a time of its own would lose that.
+// The harvest of an overlay needs no index.
 func (t *Tree) Populated(ctx context.Context) error {
+	if t.overlay() {
+		return nil
+	}
 	root, err := os.OpenRoot(t.path(treeName))
 	if err != nil {
 		return fmt.Errorf("cannot open the tree: %w", err)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"rcc/worktree"
 )
 
 // Config is the user's configuration joined with that of the repository.
@@ -28,11 +30,12 @@ type Config struct {
 	Agents       map[string]Agent
 
 	// Defaults of the flags of task and run.
-	Tree    Setting[string]        // "auto" or "checkout"
+	Tree    Setting[string]        // "auto", "overlay" or "checkout"
 	Net     Setting[string]        // "none"
 	Timeout Setting[time.Duration] // 0: none
 	Detach  Setting[bool]
 	Dirty   Setting[bool]
+	Carry   Setting[[]string] // ignored files of the checkout that go along, as patterns of gitignore(5)
 }
 
 // A Setting is a value and the place it came from.
@@ -116,11 +119,12 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 	c := &Config{
 		DefaultAgent: firstSet(user.DefaultAgent, repo.DefaultAgent),
 		Agents:       repo.Agents,
-		Tree:         firstSet(user.Tree, repo.Tree, Setting[string]{Value: "auto"}),
+		Tree:         firstSet(user.Tree, repo.Tree, Setting[string]{Value: defaultTree}),
 		Net:          firstSet(user.Net, repo.Net, Setting[string]{Value: "none"}),
 		Timeout:      firstSet(user.Timeout, repo.Timeout),
 		Detach:       firstSet(user.Detach, repo.Detach),
 		Dirty:        user.Dirty,
+		Carry:        user.Carry,
 	}
 	for name, agent := range user.Agents {
 		c.Agents[name] = agent // what the user means by a name stands
@@ -210,12 +214,16 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		}
 	}
 	if defaults, ok := top.table("defaults", "[defaults]"); ok {
-		defaults.known("tree", "net", "timeout", "detach", "dirty")
-		c.Tree = configText(defaults, "tree", `"auto" or "checkout"`, []string{"auto", "checkout"})
+		defaults.known("tree", "net", "timeout", "detach", "dirty", "carry")
+		c.Tree = configText(defaults, "tree", `"auto", "overlay" or "checkout"`, treeKinds)
 		c.Net = configText(defaults, "net", `"none"`, []string{"none"})
 		c.Timeout = configDuration(defaults, "timeout")
 		c.Detach = configTruth(defaults, "detach")
 		c.Dirty = configTruth(defaults, "dirty")
+		c.Carry = configList(defaults, "carry", `a list of patterns, such as ["node_modules", ".env"]`)
+		if isRepo && c.Carry.From != "" {
+			defaults.problem("carry", "carry cannot be set by a repository, because it shows a task files that are not in it; set it in your own config.toml, or name the files in %s", worktree.IncludeName)
+		}
 		if isRepo && c.Dirty.From != "" {
 			defaults.problem("dirty", "dirty cannot be set by a repository, because it shows a task your uncommitted work; set it in your own config.toml")
 		}
@@ -360,6 +368,25 @@ func configTruth(s configSection, key string) (out Setting[bool]) {
 		return out
 	}
 	return Setting[bool]{value, s.place(key)}
+}
+
+func configList(s configSection, key, want string) (out Setting[[]string]) {
+	v, ok := s.values[key]
+	if !ok {
+		return out
+	}
+	list, ok := v.([]any)
+	texts := []string{}
+	for _, e := range list {
+		text, isText := e.(string)
+		ok = ok && isText && text != ""
+		texts = append(texts, text)
+	}
+	if !ok {
+		s.problem(key, "%s must be %s", key, want)
+		return out
+	}
+	return Setting[[]string]{texts, s.place(key)}
 }
 
 func configDuration(s configSection, key string) (out Setting[time.Duration]) {

@@ -128,7 +128,7 @@ func TestConfigErrors(t *testing.T) {
 		{"[agent.'../x']\ncommand = ['x']\n", `c:1: "../x" cannot be an agent's name`},
 		{"[agent.'']\ncommand = ['x']\n", `c:1: "" cannot be an agent's name`},
 
-		{"[defaults]\ntree = 'overlay'\n", `c:2: tree must be "auto" or "checkout", not "overlay"`},
+		{"[defaults]\ntree = 'copy'\n", `c:2: tree must be "auto", "overlay" or "checkout", not "copy"`},
 		{"[defaults]\nnet = 'public'\n", `c:2: net must be "none", not "public"`},
 		{"[defaults]\ntimeout = 30\n", `c:2: timeout must be a duration such as "30m" or "1h30m", not 30`},
 		{"[defaults]\ntimeout = '-1m'\n", `c:2: timeout must be a duration`},

@@ -25,6 +25,8 @@ type finding struct {
 	Detail string `json:"detail,omitempty"`
 	// Mend is a command, or a sentence, that puts it right.
 	Mend string `json:"mend,omitempty"`
+	// Cache is what the cache folder holds.
+	Cache []cacheView `json:"cache,omitempty"`
 }
 
 func (c *doctorCmd) Run(env *surroundings) error {
@@ -32,7 +34,7 @@ func (c *doctorCmd) Run(env *surroundings) error {
 	for _, p := range isolate.Probe() {
 		findings = append(findings, finding{Name: p.Name, OK: p.OK, Needed: true, Detail: p.Detail, Mend: p.Mend})
 	}
-	findings = append(findings, checkSandbox(env), checkAgent(env))
+	findings = append(findings, checkSandbox(env), checkTrees(env), checkCache(env), checkAgent(env))
 	broken := false
 	for _, f := range findings {
 		broken = broken || f.Needed && !f.OK
@@ -127,6 +129,44 @@ func trySandbox(env *surroundings) error {
 	}
 	defer sb.Close()
 	return runQuietly(ctx, sb, []string{"/bin/sh", "-c", "exit 0"})
+}
+
+// checkTrees tries what kind of tree tasks get, and forgets what was remembered
+// of it when an overlay can be had by now.
+func checkTrees(env *surroundings) finding {
+	f := finding{Name: "trees"}
+	rec := &Record{ID: "doctor"}
+	err := taskUser(rec, "doctor")
+	if err == nil {
+		err = tryOverlay(context.Background(), env, rec, env.dirs.Cache, env.dirs.State)
+	}
+	if err != nil {
+		f.Detail = "checkouts, which cost the size of the repository: " + oneLine(err)
+		f.Mend = "use Linux 5.11 or newer (root: 5.19), and a file system with extended attributes for " + env.dirs.State + ", such as ext4, xfs or btrfs"
+		return f
+	}
+	f.OK, f.Detail = true, "overlays"
+	env.dirs.forgetRefusal()
+	return f
+}
+
+func checkCache(env *surroundings) finding {
+	f := finding{Name: "cache", Detail: env.dirs.Cache}
+	var err error
+	if f.Cache, err = cacheViews(env.dirs); err != nil {
+		f.Detail, f.Mend = oneLine(err), "make it readable, or set XDG_CACHE_HOME to another folder"
+		return f
+	}
+	var bytes int64
+	bases := 0
+	for _, c := range f.Cache {
+		if bytes += c.Bytes; c.Kind == "base" {
+			bases++
+		}
+	}
+	f.OK = true
+	f.Detail += fmt.Sprintf(": %d bases of trees, %s; rcc gc removes what no task uses", bases, sizeText(bytes))
+	return f
 }
 
 func checkAgent(env *surroundings) finding {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"rcc/isolate"
+	"rcc/worktree"
 )
 
 // dryView is what --dry-run shows: everything that would decide the task.
@@ -23,7 +24,8 @@ type dryView struct {
 // dryRun prints the plan and makes nothing, not even a folder.
 func (st *start) dryRun(env *surroundings, asJSON bool) error {
 	s := &session{env: env, rec: st.record, repo: st.repo, task: st.store.task(st.record.ID)}
-	mounts, err := st.repo.PlanMounts(s.task.dir)
+	kind := st.treeKind()
+	mounts, err := st.repo.PlanMounts(s.task.dir, kind, env.dirs.cache(st.repo.Key()))
 	if err != nil {
 		return err
 	}
@@ -34,10 +36,10 @@ func (st *start) dryRun(env *surroundings, asJSON bool) error {
 	plan.Env = append(plan.Env, s.programEnv()...)
 	v := dryView{
 		ID: st.record.ID, Repository: st.repo.Path, Base: st.record.Base, Dirty: st.record.Dirty,
-		Tree: st.tree, Command: st.record.Command, Plan: plan,
+		Tree: kind, Command: st.record.Command, Plan: plan,
 		From: []string{
 			"tree: " + st.config.Tree.Origin(), "net: " + st.config.Net.Origin(), "timeout: " + st.config.Timeout.Origin(),
-			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),
+			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "carry: " + st.config.Carry.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),
 		},
 	}
 	if st.record.Timeout > 0 {
@@ -77,6 +79,11 @@ func (v dryView) print(env *surroundings) error {
 		switch s.Type {
 		case isolate.StepBind:
 			text += " <- " + s.Source
+		case isolate.StepOverlay:
+			for _, l := range s.Lower {
+				text += " <- " + l.Source
+			}
+			text += " <- " + s.Upper
 		case isolate.StepSymlink:
 			text += " -> " + s.Content
 		}
@@ -87,4 +94,15 @@ func (v dryView) print(env *surroundings) error {
 	}
 	_, err := env.stdout.WriteString(b.String())
 	return err
+}
+
+// treeKind is the kind of tree that a task will have, as far as is known.
+func (st *start) treeKind() string {
+	switch {
+	case st.record.Kind != treeAuto:
+		return st.record.Kind
+	case st.env.dirs.refused() != "":
+		return worktree.KindCheckout
+	}
+	return worktree.KindOverlay
 }

@@ -114,12 +114,16 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 	if err := followBranchLocked(ctx, s.repo, rec); err != nil {
 		return exitCannot, err
 	}
+	if err := s.standAgain(ctx); err != nil {
+		return exitCannot, err
+	}
+	defer s.layers.Release()
 	sb, err := s.enter(ctx)
 	if err != nil {
 		return exitCannot, err
 	}
 	status, err := execHere(env, s, sb, hi)
-	err = errors.Join(err, sb.Close())
+	err = errors.Join(err, sb.Close(), s.rest())
 	if err != nil {
 		return status, err
 	}

@@ -35,7 +35,7 @@ func (c *gcCmd) Run(env *surroundings) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, collectCaches(env))...)
 }
 
 type collector struct {

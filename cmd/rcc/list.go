@@ -39,6 +39,10 @@ type taskView struct {
 	Repository string     `json:"repository"`
 	Dirty      bool       `json:"dirty"`
 	MergedTo   string     `json:"mergedTo,omitempty"`
+	// Tree is the kind of tree, "" before there is one; Layers are the folders
+	// that an overlay stands on, the uppermost first.
+	Tree   string   `json:"tree"`
+	Layers []string `json:"layers,omitempty"`
 }
 
 func viewOf(r *Record) taskView {
@@ -46,6 +50,11 @@ func viewOf(r *Record) taskView {
 		ID: r.ID, State: r.State, Branch: r.Branch, Base: r.Base, Start: r.Start, Tip: r.Tip, Prompt: r.Prompt,
 		Command: r.Command, Created: r.Created, Exit: r.Exit, Files: r.Files, Added: r.Added, Removed: r.Removed,
 		Phase: r.Phase, Reason: r.Reason, Notes: r.Notes, Repository: r.Repository, Dirty: r.Dirty, MergedTo: r.MergedTo,
+	}
+	if r.Tree != nil {
+		if v.Tree, v.Layers = r.Tree.Kind, r.Tree.Lower; v.Tree == "" {
+			v.Tree = worktree.KindCheckout
+		}
 	}
 	if v.Command == nil {
 		v.Command = []string{}

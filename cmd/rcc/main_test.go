@@ -16,7 +16,7 @@ import (
 //	RCC_REQUIRE   what must not be lacking: "all", or names with commas between
 //	              them (userns, exec:fish, …). What is lacking then fails a test
 //	              instead of skipping it; with "all" every skip of a script fails.
-//	RCC_TEST_BIN  a folder with rcc and rcc-crash, in place of building them
+//	RCC_TEST_BIN  a folder as testBinDir makes, in place of building them
 //	RCC_SCRIPTS   a regular expression: only the scripts with such a name
 
 // required reports whether a test that needs what name stands for must not skip.
@@ -39,9 +39,13 @@ func lacking(t testing.TB, name string) {
 	t.Skipf("this machine lacks %s", name)
 }
 
-// testBinDir is the folder with the real binaries, made when first asked for.
+// testTrees are the kinds of trees that the scripts run with.
+var testTrees = []string{"overlay", "checkout"}
+
+// testBinDir is the folder with the real binaries, made when first asked for:
+// for each kind of tree one with
 //
-//	rcc        as it is released
+//	rcc        as it is released, but that this kind is the default
 //	rcc-crash  the same with the tag rcccrash: it can be told to die at a step
 var testBinDir = sync.OnceValues(func() (string, error) {
 	if dir := os.Getenv("RCC_TEST_BIN"); dir != "" {
@@ -55,21 +59,30 @@ var testBinDir = sync.OnceValues(func() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // the sandbox's user starts them too
 		return "", err
 	}
-	for _, args := range [][]string{
-		{"-o", filepath.Join(dir, "rcc")},
-		{"-o", filepath.Join(dir, "rcc-crash"), "-tags", "rcccrash"},
-	} {
-		cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-buildvcs=false"}, args...), ".")...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("cannot build rcc (%s): %w\n%s", strings.Join(args, " "), err, out)
-		}
-		if err := os.Chmod(args[1], 0o755); err != nil {
+	for _, kind := range testTrees {
+		if err := buildForTests(filepath.Join(dir, kind), "-ldflags=-X main.defaultTree="+kind); err != nil {
 			return "", err
 		}
 	}
 	return dir, nil
 })
+
+func buildForTests(dir, flag string) error {
+	for _, args := range [][]string{
+		{"-o", filepath.Join(dir, "rcc"), flag},
+		{"-o", filepath.Join(dir, "rcc-crash"), flag, "-tags", "rcccrash"},
+	} {
+		cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-buildvcs=false"}, args...), ".")...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("cannot build rcc (%s): %w\n%s", strings.Join(args, " "), err, out)
+		}
+		if err := os.Chmod(args[1], 0o755); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(dir, 0o755)
+}
 
 // builtBinDir is what TestMain removes at the end.
 var builtBinDir string

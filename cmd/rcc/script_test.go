@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ import (
 // sandbox. Its name begins with the command that it is about.
 const scriptDir = "../../testdata/script"
 
-// TestScripts runs the scripts as whoever runs the tests.
+// TestScripts runs the scripts as whoever runs the tests, with each kind of tree.
 func TestScripts(t *testing.T) {
 	files := scriptFiles(t)
 	bin, err := testBinDir()
@@ -37,6 +38,17 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ran atomic.Int32
+	if os.Getenv("RCC_TEST_BIN") != "" { // TestScriptsAsUser looks for it
+		t.Cleanup(func() { fmt.Printf(ranFormat, ran.Load(), os.Getuid()) })
+	}
+	for _, kind := range testTrees {
+		t.Run(kind, func(t *testing.T) { runScripts(t, kind, files, filepath.Join(bin, kind), &ran) })
+	}
+}
+
+// runScripts runs the scripts with the binaries in bin, which make trees of one
+// kind where nothing else is asked for. [overlay] and [checkout] tell which.
+func runScripts(t *testing.T, kind string, files []string, bin string, ran *atomic.Int32) {
 	var root atomic.Value // the folder of all work folders
 	p := testscript.Params{
 		Files: files,
@@ -45,15 +57,17 @@ func TestScripts(t *testing.T) {
 			root.Store(filepath.Dir(env.WorkDir))
 			return setUpScript(env, bin)
 		},
-		Condition:           scriptCondition,
+		Condition: func(cond string) (bool, error) {
+			if slices.Contains(testTrees, cond) {
+				return cond == kind, nil
+			}
+			return scriptCondition(cond)
+		},
 		Cmds:                scriptCmds(),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	}
 	p.Deadline, _ = t.Deadline()
-	if os.Getenv("RCC_TEST_BIN") != "" { // TestScriptsAsUser looks for it
-		t.Cleanup(func() { fmt.Printf(ranFormat, ran.Load(), os.Getuid()) })
-	}
 	t.Cleanup(func() { // testscript leaves it when -run picks some of the scripts
 		if dir, ok := root.Load().(string); ok {
 			os.Remove(dir)
@@ -267,7 +281,7 @@ func TestScriptsAsUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("TestScripts has run them as an ordinary user")
 	}
-	want := len(scriptFiles(t))
+	want := len(testTrees) * len(scriptFiles(t))
 	bin, err := testBinDir()
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,11 @@ type session struct {
 	git  *worktree.Git
 	repo *worktree.Repo
 
+	sight    *worktree.Sight // of the commit that the task starts from
+	spec     worktree.TreeSpec
+	layers   *worktree.Layers // what the tree stands on, held
+	progress func(done, total int)
+
 	stop chan syscall.Signal // asks the program to end
 
 	mu sync.Mutex
@@ -96,6 +101,7 @@ func (s *session) phase(name string) error {
 // exit status is the command's own, or one of rcc's with an error.
 func (s *session) run(ctx context.Context, input bool) (int, error) {
 	began := time.Now()
+	defer func() { s.layers.Release() }()
 	status, err := s.work(ctx, input)
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("cannot go on: interrupted before the command started")
@@ -154,6 +160,9 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 	if closeErr := sb.Close(); closeErr != nil {
 		return exitCannot, closeErr
 	}
+	if restErr := s.rest(); restErr != nil {
+		return exitCannot, restErr
+	}
 	if errors.Is(err, isolate.ErrGone) && !s.rec.Run {
 		// Something killed the sandbox. Its work is there, and nobody is left
 		// who could change it.
@@ -177,6 +186,14 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 		return status, err
 	}
 	return status, nil
+}
+
+// rest tidies a tree that stays.
+func (s *session) rest() error {
+	if s.rec.Run {
+		return nil
+	}
+	return s.rec.Tree.Rest()
 }
 
 // makeTree prepares the tree and everything else that the sandbox shows.
@@ -204,11 +221,13 @@ func (s *session) makeTree(ctx context.Context) error {
 			}
 		}
 	}
-	var err error
-	s.rec.Tree, err = s.repo.NewTree(ctx, worktree.TreeSpec{
-		Dir: s.task.dir, ID: s.rec.ID, Base: s.rec.Base, Dirty: s.rec.Dirty, UID: uid, GID: gid,
-	})
+	s.spec = worktree.TreeSpec{Dir: s.task.dir, ID: s.rec.ID, Base: s.rec.Base, Dirty: s.rec.Dirty, UID: uid, GID: gid, Sight: s.sight}
+	carried, err := s.carry(ctx)
 	if err != nil {
+		return err
+	}
+	s.spec.Carried = carried
+	if err := s.newTree(ctx, s.spec); err != nil {
 		return err
 	}
 	s.rec.Base, s.rec.Start = s.rec.Tree.Base, s.rec.Tree.Start
@@ -218,7 +237,7 @@ func (s *session) makeTree(ctx context.Context) error {
 
 func (s *session) openRepository(ctx context.Context) (err error) {
 	if s.repo == nil {
-		s.repo, err = s.git.Open(ctx, s.rec.Repository)
+		s.repo, s.sight, err = s.git.Look(ctx, s.rec.Repository, s.rec.Base, s.rec.ID)
 	}
 	return err
 }
@@ -231,7 +250,7 @@ func (s *session) findNotes(ctx context.Context) func() error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		notes, err = s.repo.Notes(ctx, s.rec.Base)
+		notes, err = s.repo.Notes(ctx, s.sight)
 	}()
 	return func() error {
 		<-done
@@ -264,7 +283,11 @@ func (s *session) job(home string, mounts []worktree.Mount) isolate.Job {
 		User: userName(s.env), Shell: insideShell(),
 	}
 	for _, m := range mounts {
-		j.Binds = append(j.Binds, isolate.Bind{Source: m.Source, Target: m.Target, Writable: m.Writable, MapOwner: m.MapOwner, Empty: m.Empty})
+		b := isolate.Bind{Source: m.Source, Target: m.Target, Writable: m.Writable, MapOwner: m.MapOwner, Empty: m.Empty, Upper: m.Upper}
+		for _, l := range m.Lower {
+			b.Lower = append(b.Lower, isolate.Layer{Source: l.Dir, MapOwner: l.MapOwner})
+		}
+		j.Binds = append(j.Binds, b)
 	}
 	return j
 }
@@ -280,7 +303,7 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 		return nil, err
 	}
 	notes := s.findNotes(ctx)
-	sb, err := s.enter(ctx)
+	sb, err := s.stand(ctx)
 	if err != nil {
 		return nil, errors.Join(err, notes())
 	}
@@ -289,6 +312,33 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 		return nil, err
 	}
 	return sb, nil
+}
+
+// stand makes the sandbox around the tree, and another tree where that cannot
+// be shown or stands on something damaged. Whether it does is found out beside
+// the making of tree and sandbox.
+func (s *session) stand(ctx context.Context) (*isolate.Sandbox, error) {
+	sb, err := s.enter(ctx)
+	if reason, auto := s.instead(err); auto {
+		if err = s.fallBack(ctx, s.spec, reason); err == nil {
+			sb, err = s.enter(ctx)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = s.layers.Check()
+	var damaged *worktree.DamagedError
+	if err == nil {
+		return sb, nil
+	}
+	if closeErr := sb.Close(); closeErr != nil || !errors.As(err, &damaged) {
+		return nil, errors.Join(err, closeErr)
+	}
+	if err := s.standBetter(ctx); err != nil {
+		return nil, err
+	}
+	return s.enter(ctx)
 }
 
 func (s *session) enter(ctx context.Context) (*isolate.Sandbox, error) {

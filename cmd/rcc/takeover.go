@@ -18,6 +18,12 @@ func (s *session) takeOver(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
+	if err := s.standStill(ctx); err != nil {
+		return err
+	}
+	if err := s.tellChanges(); err != nil {
+		return err
+	}
 	h, err := s.rec.Tree.Harvest(ctx, s.repo, s.confine, worktree.HarvestOptions{Message: harvestMessage(s.rec), Time: time.Now()})
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ type startFlags struct {
 	Dirty   *bool          `help:"Carry uncommitted and untracked work along." negatable:""`
 	Net     string         `help:"The way out: none." enum:"none," default:"" placeholder:"none"`
 	Timeout *time.Duration `help:"End the command after this time, such as 30m; its status is then 124." placeholder:"DURATION"`
-	Tree    string         `help:"Kind of tree: auto or checkout." enum:"auto,checkout," default:"" placeholder:"KIND"`
+	Tree    string         `help:"Kind of tree: auto, overlay or checkout." enum:"auto,overlay,checkout," default:"" placeholder:"KIND"`
 	DryRun  bool           `help:"Print the plan and do nothing."`
 	JSON    bool           `name:"json" help:"Print the result as JSON; the command's output goes to standard error."`
 }
@@ -179,9 +179,9 @@ type start struct {
 	git    *worktree.Git
 	repo   *worktree.Repo
 	store  store
+	sight  *worktree.Sight
 	config *Config
 	record *Record
-	tree   string // the kind of tree
 }
 
 // prepareStart finds the repository, the configuration and the base, and
@@ -192,7 +192,17 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 	if st.git, err = worktree.NewGit(env.environ); err != nil {
 		return nil, err
 	}
-	if st.repo, err = st.git.Open(ctx, env.dir); err != nil {
+	id := f.Name
+	if id == "" {
+		id = NewID(prompt, rand.Reader)
+	} else if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	base := f.Base
+	if base == "" {
+		base = "HEAD"
+	}
+	if st.repo, st.sight, err = st.git.Look(ctx, env.dir, base, id); err != nil {
 		return nil, err
 	}
 	if err := isolate.CheckTarget(st.repo.Path); err != nil {
@@ -204,27 +214,14 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 	if err := checkText("the prompt", prompt); err != nil {
 		return nil, err
 	}
-	base := f.Base
-	if base == "" {
-		base = "HEAD"
-	}
-	commit, err := st.repo.Resolve(ctx, base)
-	if err != nil {
-		return nil, err
-	}
-	if st.config, err = readConfig(ctx, env, st.repo, commit); err != nil {
-		return nil, err
-	}
-	id := f.Name
-	if id == "" {
-		id = NewID(prompt, rand.Reader)
-	} else if err := CheckID(id); err != nil {
+	commit := st.sight.Commit
+	if st.config, err = readConfig(ctx, env, st.repo, st.sight); err != nil {
 		return nil, err
 	}
 	r := &Record{
 		ID: id, State: stateRunning, Phase: "start", Branch: "rcc/" + id, Base: commit, Start: commit,
 		Prompt: prompt, Created: time.Now().UTC(), Repository: st.repo.Path,
-		Dirty: st.config.Dirty.Value, Timeout: st.config.Timeout.Value,
+		Dirty: st.config.Dirty.Value, Timeout: st.config.Timeout.Value, Carry: st.config.Carry.Value,
 	}
 	if f.Dirty != nil {
 		r.Dirty = *f.Dirty
@@ -235,12 +232,8 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 		}
 		r.Timeout = *f.Timeout
 	}
-	st.tree = f.Tree
-	if st.tree == "" {
-		st.tree = st.config.Tree.Value
-	}
-	if st.tree == "auto" {
-		st.tree = "checkout" // the only kind there is
+	if r.Kind = f.Tree; r.Kind == "" {
+		r.Kind = st.config.Tree.Value
 	}
 	st.store = env.dirs.store(st.repo.Key())
 	if err := taskUser(r, st.repo.Key()); err != nil {
@@ -250,7 +243,7 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 	return st, nil
 }
 
-func readConfig(ctx context.Context, env *surroundings, repo *worktree.Repo, commit string) (*Config, error) {
+func readConfig(ctx context.Context, env *surroundings, repo *worktree.Repo, sight *worktree.Sight) (*Config, error) {
 	path, err := UserConfigPath(env.getenv)
 	if err != nil {
 		return nil, err
@@ -259,9 +252,11 @@ func readConfig(ctx context.Context, env *surroundings, repo *worktree.Repo, com
 	if err != nil {
 		return nil, err
 	}
-	inRepo, _, err := repo.ReadFile(ctx, commit, "rcc.toml")
-	if err != nil {
-		return nil, err
+	var inRepo []byte
+	if sight.Has("rcc.toml") {
+		if inRepo, _, err = repo.ReadFile(ctx, sight.Commit, "rcc.toml"); err != nil {
+			return nil, err
+		}
 	}
 	return LoadConfig(path, user, "rcc.toml", inRepo)
 }
@@ -296,15 +291,13 @@ func (st *start) create(ctx context.Context) (task, *os.File, error) {
 		return task{}, nil, err
 	}
 	defer repoLock.Close()
-	if err := writeJSON(st.store.path("repository.json"), repositoryFile{Path: st.repo.Path, CommonDir: st.repo.CommonDir}, false); err != nil {
+	if err := st.store.know(repositoryFile{Path: st.repo.Path, CommonDir: st.repo.CommonDir}); err != nil {
 		return task{}, nil, err
 	}
 	if st.record.Run {
 		return st.store.create(st.record) // it never has a branch
 	}
-	if taken, err := st.repo.BranchExists(ctx, st.record.ID); err != nil {
-		return task{}, nil, err
-	} else if taken {
+	if st.sight.Taken {
 		return task{}, nil, fmt.Errorf("cannot name a task %s: the branch rcc/%s exists; choose another name with --name", st.record.ID, st.record.ID)
 	}
 	return st.store.create(st.record)
@@ -314,6 +307,15 @@ func (st *start) create(ctx context.Context) (task, *os.File, error) {
 type repositoryFile struct {
 	Path      string `json:"path"`
 	CommonDir string `json:"commonDir"`
+}
+
+// know writes down which repository the store is for, once.
+func (s store) know(repo repositoryFile) error {
+	var known repositoryFile
+	if readJSON(s.path("repository.json"), &known) == nil && known == repo {
+		return nil
+	}
+	return writeJSON(s.path("repository.json"), repo, false)
 }
 
 func (s store) path(name string) string { return s.dir + "/" + name }
@@ -379,7 +381,7 @@ func (st *start) runHere(ctx context.Context, t task, size *isolate.Size, asJSON
 	if err != nil {
 		return exitCannot, err
 	}
-	s.repo = st.repo
+	s.repo, s.sight, s.progress = st.repo, st.sight, progressLine(env)
 	s.hub = newHub(size, s.output)
 	cl, served := connectHere(env, s.hub, size)
 	if asJSON {

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rcc/worktree"
+)
+
+// cacheKeys are the repositories that have something in the cache.
+func (d dirs) cacheKeys() ([]string, error) {
+	names, err := os.ReadDir(d.Cache)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the cache folder: %w", err)
+	}
+	var keys []string
+	for _, n := range names {
+		if n.IsDir() && !strings.HasPrefix(n.Name(), ".") {
+			keys = append(keys, n.Name())
+		}
+	}
+	return keys, nil
+}
+
+// collectCaches removes from the cache what no task stands on.
+func collectCaches(env *surroundings) error {
+	keys, err := env.dirs.cacheKeys()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, key := range keys {
+		removed, bytes, err := env.dirs.cache(key).Collect(env.dirs.store(key).layersInUse)
+		if len(removed) > 0 {
+			env.say("removed %d unused parts of the cache of %s, %s", len(removed), key, sizeText(bytes))
+		}
+		errs = append(errs, err)
+		errs = append(errs, removeTries(filepath.Join(env.dirs.Cache, key)), removeTries(env.dirs.store(key).dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeTries removes what a killed tryOverlay left. One that is younger than
+// an hour may be at work.
+func removeTries(dir string) error {
+	left, err := filepath.Glob(filepath.Join(globQuoted(dir), tryPrefix+"*"))
+	if err != nil {
+		return nil
+	}
+	var errs []error
+	for _, path := range left {
+		if fi, err := os.Lstat(path); err == nil && time.Since(fi.ModTime()) > time.Hour {
+			errs = append(errs, worktree.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func globQuoted(dir string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
+}
+
+// cacheView is a part of the cache as rcc shows it in JSON.
+type cacheView struct {
+	Repository string     `json:"repository"` // the repository's folder in the cache
+	Kind       string     `json:"kind"`       // base, git or carry
+	Key        string     `json:"key"`
+	Commit     string     `json:"commit,omitempty"`
+	Files      int        `json:"files,omitempty"`
+	Bytes      int64      `json:"bytes,omitempty"` // on disk, without the layers below
+	Layers     int        `json:"layers"`          // its own and those below
+	Made       *time.Time `json:"made,omitempty"`
+	Used       *time.Time `json:"used,omitempty"`
+	Damaged    string     `json:"damaged,omitempty"`
+}
+
+func cacheViews(d dirs) ([]cacheView, error) {
+	keys, err := d.cacheKeys()
+	if err != nil {
+		return nil, err
+	}
+	views := []cacheView{}
+	for _, key := range keys {
+		entries, err := d.cache(key).Entries()
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			v := cacheView{Repository: key, Kind: e.Kind, Key: e.Key, Commit: e.Commit, Files: e.Files, Bytes: e.Bytes, Layers: e.Layers, Damaged: e.Damaged}
+			if !e.Made.IsZero() {
+				v.Made = &e.Made
+			}
+			if !e.Used.IsZero() {
+				v.Used = &e.Used
+			}
+			views = append(views, v)
+		}
+	}
+	return views, nil
+}
+
+// sizeText is a number of bytes for people.
+func sizeText(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.0f KiB", float64(n)/(1<<10))
+}
