@@ -191,8 +191,7 @@ func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
 	if job.HostUID == 0 || job.HostGID == 0 {
 		return nil, errors.New("cannot run a program as the host's root: give it a user id of its own")
 	}
-	// Below /rcc are rcc's own places; a repository there is refused before.
-	if err := CheckTarget(job.Dir); err != nil && job.Dir != "/" && !strings.HasPrefix(path.Clean(job.Dir), "/rcc/") {
+	if err := CheckTarget(job.Dir); err != nil && job.Dir != "/" {
 		return nil, err
 	}
 	p := &Plan{

@@ -6,10 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -38,8 +35,9 @@ type Base struct {
 	Made    bool     // by this call
 	Rebuilt string   // why one that was there is not used; ""
 
-	entries []*baseEntry // of Layers
-	checked chan struct{}
+	entries []*baseEntry  // of Layers
+	names   chan struct{} // closed when the names are known to be right, or not to be
+	checked chan struct{} // closed when all is
 	damage  error
 }
 
@@ -216,25 +214,10 @@ func (c *Cache) newBase(ctx context.Context, r *Repo, spec BaseSpec, name, kin s
 	if b == nil || err != nil {
 		return nil, err
 	}
-	b.Made, b.checked = true, make(chan struct{})
+	b.Made, b.names, b.checked = true, make(chan struct{}), make(chan struct{})
+	close(b.names)
 	close(b.checked)
 	return b, nil
-}
-
-// startCheck begins to compare the layers with their lists.
-func (b *Base) startCheck(ctx context.Context, c *Cache, r *Repo, spec BaseSpec) {
-	b.checked = make(chan struct{})
-	go func() {
-		defer close(b.checked)
-		b.damage = b.check(ctx, c, r, spec)
-	}()
-}
-
-// Check waits until the base is known to be what it was when it was made. A
-// *DamagedError says that it is not: Release it and call Rebuild.
-func (b *Base) Check() error {
-	<-b.checked
-	return b.damage
 }
 
 // Release lets go of the base, after the check has ended. nil is nothing.
@@ -249,71 +232,4 @@ func (b *Base) Release() {
 		e.release()
 	}
 	b.entries = nil
-}
-
-// check compares every layer with its list, and once after each boot the
-// content too: nothing was forced to disk when the base was made, and after a
-// power cut a file may have its right size and time and no content.
-func (b *Base) check(ctx context.Context, c *Cache, r *Repo, spec BaseSpec) error {
-	for _, e := range b.entries {
-		if err := e.check(); err != nil {
-			return err
-		}
-	}
-	boot, err := bootID()
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(b.entries, func(e *baseEntry) bool { return e.Boot != boot }) {
-		return nil
-	}
-	if err := b.checkContent(ctx, c, r, spec); err != nil {
-		return err
-	}
-	for _, e := range b.entries {
-		e.Boot = boot
-		if err := e.writeInfo(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// markDamaged sets a base aside, so that it is not found again.
-func (c *Cache) markDamaged(d *DamagedError) error {
-	err := os.WriteFile(filepath.Join(c.path(baseKind, d.name), damagedName), []byte(d.What+"\n"), 0o600)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot set a damaged base aside: %w", err)
-	}
-	return nil
-}
-
-// removeDamaged removes a base that was set aside. Tasks that use it keep it,
-// under its name: their records and mounts name it.
-func (c *Cache) removeDamaged(d *DamagedError, spec BaseSpec) error {
-	h := c.claim(baseKind, d.name)
-	if h == nil {
-		return nil
-	}
-	free, err := spec.free(h.files())
-	if err == nil && free {
-		err = c.retire(baseKind, h)
-	}
-	if err != nil || !free {
-		h.release()
-		return err
-	}
-	return h.drop()
-}
-
-// free says whether no record names any of the layers.
-func (s *BaseSpec) free(layers ...string) (bool, error) {
-	if s.InUse == nil {
-		return false, nil
-	}
-	inUse, err := s.InUse()
-	if err != nil {
-		return false, fmt.Errorf("cannot learn which bases are in use: %w", err)
-	}
-	return !slices.ContainsFunc(layers, func(l string) bool { return inUse[l] }), nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,8 +122,9 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// check compares the entry with what was written down when it was made.
-func (e *baseEntry) check() error {
+// check compares the entry with what was written down when it was made. names
+// is called as soon as it is known that no file was added, removed or renamed.
+func (e *baseEntry) check(names func()) error {
 	mark, err := markOf(e.path(baseIndexName))
 	if err != nil || mark != e.Index {
 		return e.damaged("its index was changed")
@@ -136,9 +138,57 @@ func (e *baseEntry) check() error {
 		return e.damaged("%v", err)
 	}
 	defer root.Close()
-	if err := checkManifest(root, list); err != nil {
+	folders, err := parseManifest(list)
+	if err == nil {
+		err = checkFolders(root, folders)
+	}
+	if err == nil {
+		names()
+		err = e.checkFiles(root, folders)
+	}
+	if err != nil {
 		return e.damaged("%v", err)
 	}
+	return nil
+}
+
+// A look at every file of a large base takes longer than all else that a task
+// begins with. It is no part of that, then, but goes on beside the task, on one
+// core that nobody else wants, and not more than once in a while.
+var large = 10_000 // files; less in tests
+
+const (
+	recently  = time.Minute
+	seenName  = "seen" // a file: when all files were looked at last
+	leastNice = 19     // setpriority(2)
+)
+
+func (e *baseEntry) checkFiles(root *os.File, folders [][]byte) error {
+	if e.Own.Files <= large {
+		return checkFiles(root, folders)
+	}
+	if fi, err := os.Stat(e.path(seenName)); err == nil && time.Since(fi.ModTime()).Abs() < recently {
+		return nil
+	}
+	done := make(chan error)
+	go func() {
+		// The thread ends with the goroutine, which stays locked to it; it cannot
+		// be made less nice again.
+		runtime.LockOSThread()
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), leastNice)
+		for _, f := range folders {
+			if err := checkFolder(int(root.Fd()), f); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	if err := <-done; err != nil {
+		return err
+	}
+	// A base whose time cannot be noted is looked at again.
+	_ = os.WriteFile(e.path(seenName), nil, 0o600)
 	return nil
 }
 
@@ -168,7 +218,7 @@ func (b *Base) checkContent(ctx context.Context, c *Cache, r *Repo, spec BaseSpe
 	}
 	// update-index --refresh ends with 1 when a file is not as the index says
 	// (git-update-index(1)).
-	err = j.run(ctx, append(mounts, treeMount(b, spec)), "update-index", "--refresh")
+	err = j.run(ctx, append(mounts, treeMount(r, b, spec)), "update-index", "--refresh")
 	var ge *GitError
 	if errors.As(err, &ge) {
 		return b.entries[0].damaged("after a restart of the machine its files are not what they were: %s", ge.Stderr)
@@ -177,11 +227,11 @@ func (b *Base) checkContent(ctx context.Context, c *Cache, r *Repo, spec BaseSpe
 }
 
 // treeMount shows a base, read-only, as the tree of a job.
-func treeMount(b *Base, spec BaseSpec) Mount {
+func treeMount(r *Repo, b *Base, spec BaseSpec) Mount {
 	if len(b.Layers) == 1 {
-		return Mount{Source: b.Layers[0], Target: insideBaseTree, MapOwner: spec.MapOwner}
+		return Mount{Source: b.Layers[0], Target: r.Path, MapOwner: spec.MapOwner}
 	}
-	return Mount{Target: insideBaseTree, Lower: layersOf(b.Layers, spec.MapOwner)}
+	return Mount{Target: r.Path, Lower: layersOf(b.Layers, spec.MapOwner)}
 }
 
 func layersOf(dirs []string, mapOwner bool) []Layer {

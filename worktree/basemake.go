@@ -38,7 +38,7 @@ func (j *baseJob) full(ctx context.Context) error {
 	if err := os.Mkdir(files, 0o755); err != nil {
 		return fmt.Errorf("cannot make a base: %w", err)
 	}
-	mounts = append(mounts, Mount{Source: files, Target: insideBaseTree, Writable: true, MapOwner: j.spec.MapOwner})
+	mounts = append(mounts, Mount{Source: files, Target: j.repo.Path, Writable: true, MapOwner: j.spec.MapOwner})
 	if err := j.run(ctx, mounts, "read-tree", "-v", "--reset", "-u", j.spec.Tree); err != nil {
 		return err
 	}

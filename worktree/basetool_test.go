@@ -84,6 +84,7 @@ type baker struct {
 	repo  *Repo
 	cache *Cache
 	inUse map[string]bool
+	plain map[string]string // what a checkout of a commit looks like
 }
 
 func newBaker(t *testing.T, format string) *baker {
@@ -92,7 +93,7 @@ func newBaker(t *testing.T, format string) *baker {
 }
 
 func bakerOf(w *world) *baker {
-	b := &baker{world: w, repo: w.open(), cache: OpenCache(filepath.Join(w.dir, "cache")), inUse: map[string]bool{}}
+	b := &baker{world: w, repo: w.open(), cache: OpenCache(filepath.Join(w.dir, "cache")), inUse: map[string]bool{}, plain: map[string]string{}}
 	b.cache.rules.floor = 1
 	b.cache.rules.share = 1000
 	return b
@@ -133,16 +134,20 @@ find . -name .git -prune -o -type f -print0 | sort -z | xargs -0r sha256sum`
 // compare looks at a base as a task would see it.
 func (b *baker) compare(base *Base, commit string) {
 	b.t.Helper()
-	plain := b.t.TempDir()
-	b.sh(b.dir, "git", "clone", "-q", "--no-checkout", b.world.repo, plain)
-	b.sh(plain, "sh", "-c", `git config core.autocrlf "$(git -C "$1" config core.autocrlf)"; git checkout -q "$2"`, "sh", b.world.repo, commit)
-	want := b.sh(plain, "sh", "-c", listTree)
-	if got := b.inside(base, listTree); got != want {
-		same(b.t, "the base", want, got)
+	key := commit + b.repo.carriedConfig()
+	if b.plain[key] == "" {
+		plain := b.world.t.TempDir()
+		b.sh(b.dir, "git", "clone", "-q", "--no-checkout", b.world.repo, plain)
+		b.sh(plain, "sh", "-c", `git config core.autocrlf "$(git -C "$1" config core.autocrlf)"; git checkout -q "$2"`, "sh", b.world.repo, commit)
+		b.plain[key] = b.sh(plain, "sh", "-c", listTree)
 	}
 	// diff-files takes every file for changed whose numbers are not the index's.
-	if got := b.inside(base, `git diff-files --raw; git diff-index --cached `+commit+`; git ls-files -o; find . -type f -newer /rcc/git/index`); got != "" {
-		b.t.Errorf("the index does not fit: %s", got)
+	got, unfit, _ := strings.Cut(b.inside(base, listTree+`
+echo; echo ======
+git diff-files --raw; git diff-index --cached `+commit+`; git ls-files -o; find . -type f -newer /rcc/git/index`), "\n\n======")
+	same(b.t, "the base", b.plain[key], got)
+	if unfit != "" {
+		b.t.Errorf("the index does not fit: %s", unfit)
 	}
 	index, err := os.ReadFile(base.Index)
 	if err != nil {
@@ -169,8 +174,8 @@ func (b *baker) inside(base *Base, script string) string {
 	}
 	defer out.Close()
 	wait, err := staged(b.t.Context(), Job{
-		Args: []string{"sh", "-ec", script}, Dir: insideBaseTree, Mounts: append(mounts, treeMount(base, j.spec)),
-		Env:   []string{"GIT_DIR=" + insideBaseGit, "GIT_WORK_TREE=" + insideBaseTree, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_OPTIONAL_LOCKS=0"},
+		Args: []string{"sh", "-ec", script}, Dir: b.repo.Path, Mounts: append(mounts, treeMount(b.repo, base, j.spec)),
+		Env:   []string{"GIT_DIR=" + insideBaseGit, "GIT_WORK_TREE=" + b.repo.Path, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_OPTIONAL_LOCKS=0"},
 		Files: []*os.File{nil, out, out},
 	})
 	if err != nil {

@@ -165,7 +165,7 @@ func (j *baseJob) layer(ctx context.Context, c *Cache, old *Base, changed map[st
 		}
 	}
 	mounts = append(mounts, Mount{
-		Target: insideBaseTree, Lower: layersOf(old.Layers, j.spec.MapOwner),
+		Target: j.repo.Path, Lower: layersOf(old.Layers, j.spec.MapOwner),
 		Upper: filepath.Join(j.dir, workLayer), Writable: true, MapOwner: j.spec.MapOwner,
 	})
 	if err := j.run(ctx, mounts, "read-tree", "-v", "-m", "-u", old.Tree, j.spec.Tree); err != nil {
@@ -195,7 +195,7 @@ func (j *baseJob) update(ctx context.Context, old *held, oldTree string, changed
 	if err = errors.Join(err, old.drop()); err != nil {
 		return fmt.Errorf("cannot make a base of another: %w", err)
 	}
-	mounts = append(mounts, Mount{Source: filepath.Join(j.dir, workFiles), Target: insideBaseTree, Writable: true, MapOwner: j.spec.MapOwner})
+	mounts = append(mounts, Mount{Source: filepath.Join(j.dir, workFiles), Target: j.repo.Path, Writable: true, MapOwner: j.spec.MapOwner})
 	if err := j.run(ctx, mounts, "read-tree", "-v", "-m", "-u", oldTree, j.spec.Tree); err != nil {
 		return err
 	}
@@ -231,6 +231,11 @@ func (c *Cache) takeWithUsers(j *baseJob, name, id string) (taken *held, err err
 			return nil, nil
 		}
 		layers = append(layers, h.files())
+		// What was read before it was claimed may be of an entry that is gone.
+		if err := info.readInfo(); err != nil {
+			h.release()
+			return nil, nil
+		}
 		if e.Name() == name && info.ID == id {
 			all = append([]*held{h}, all...)
 		} else {

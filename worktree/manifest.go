@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"path"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -76,12 +77,12 @@ type folder struct {
 	size    layerSize
 }
 
-func (f *folder) read(root int, path string) error {
-	fd, err := openBeneath(root, path)
+func (f *folder) read(root int, dirPath string) error {
+	fd, err := openBeneath(root, dirPath)
 	if err != nil {
 		return err
 	}
-	dir := os.NewFile(uintptr(fd), path)
+	dir := os.NewFile(uintptr(fd), dirPath)
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
@@ -92,7 +93,7 @@ func (f *folder) read(root int, path string) error {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
 		return err
 	}
-	f.add(path, &st)
+	f.add(dirPath, &st)
 	for _, name := range names {
 		if e := statxAt(fd, append([]byte(name), 0), &st); e != 0 {
 			return e
@@ -102,10 +103,7 @@ func (f *folder) read(root int, path string) error {
 			f.size.Files++
 			continue
 		}
-		if path != "." {
-			name = path + "/" + name
-		}
-		f.folders = append(f.folders, name)
+		f.folders = append(f.folders, path.Join(dirPath, name))
 	}
 	return nil
 }
@@ -121,24 +119,46 @@ func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec)
 
 var errManifest = errors.New("its list of files cannot be read")
 
-// checkManifest compares the layer below root with its list and says, in an
-// error, what is the first difference that it came upon.
-func checkManifest(root *os.File, list []byte) error {
+// parseManifest cuts a list into the records of its folders.
+func parseManifest(list []byte) ([][]byte, error) {
 	if len(list) < len(manifestMagic) || string(list[:len(manifestMagic)]) != manifestMagic {
-		return errManifest
+		return nil, errManifest
 	}
 	var folders [][]byte
 	for rest := list[len(manifestMagic):]; len(rest) > 0; {
 		if len(rest) < 4 {
-			return errManifest
+			return nil, errManifest
 		}
 		n := int64(binary.LittleEndian.Uint32(rest))
 		if n < manifestEntry+2 || n > int64(len(rest)-4) || rest[4+n-1] != 0 {
-			return errManifest
+			return nil, errManifest
 		}
 		folders = append(folders, rest[4:4+n])
 		rest = rest[4+n:]
 	}
+	return folders, nil
+}
+
+// checkFolders compares the folders of the layer below root with its list: not
+// what files hold, but which there are. An error says what differs.
+func checkFolders(root *os.File, folders [][]byte) error {
+	return inParallel(len(folders), 16, func(from, to int) error {
+		var st unix.Statx_t
+		for _, f := range folders[from:to] {
+			path, _, ok := nextName(f)
+			if !ok {
+				return errManifest
+			}
+			if e := statxAt(int(root.Fd()), path, &st); e != 0 || !agrees(f, &st) {
+				return fmt.Errorf("the folder %s was changed", quotePath(string(path[:len(path)-1])))
+			}
+		}
+		return nil
+	})
+}
+
+// checkFiles compares everything with the list.
+func checkFiles(root *os.File, folders [][]byte) error {
 	return inParallel(len(folders), 16, func(from, to int) error {
 		for _, f := range folders[from:to] {
 			if err := checkFolder(int(root.Fd()), f); err != nil {
@@ -151,11 +171,11 @@ func checkManifest(root *os.File, list []byte) error {
 
 // checkFolder compares one folder, given as its record without the length.
 func checkFolder(root int, record []byte) error {
-	path, entries, ok := nextName(record)
+	where, entries, ok := nextName(record)
 	if !ok {
 		return errManifest
 	}
-	dir := string(path[:len(path)-1])
+	dir := string(where[:len(where)-1])
 	fd, err := openBeneath(root, dir)
 	if err != nil {
 		return fmt.Errorf("the folder %s cannot be opened: %w", quotePath(dir), err)
@@ -178,7 +198,7 @@ func checkFolder(root int, record []byte) error {
 			if e != 0 {
 				what = "is missing"
 			}
-			return fmt.Errorf("%s %s", quotePath(dir+"/"+string(name[:len(name)-1])), what)
+			return fmt.Errorf("%s %s", quotePath(path.Join(dir, string(name[:len(name)-1]))), what)
 		}
 		entries = rest
 	}

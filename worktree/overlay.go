@@ -35,13 +35,31 @@ func (l *Layers) Carry(ctx context.Context, c *Carried) (err error) {
 // HasBases tells whether a base was ever made here.
 func (c *Cache) HasBases() bool { return !missing(c.path(baseKind, "")) }
 
-// Check waits until the base is known to be what it was when it was made; a
-// *DamagedError says that it is not.
+// Ready waits until the base is known to have the files that it was made with,
+// and, unless it is large, that none of them was written to. A *DamagedError
+// says that it is not as it was made.
+func (l *Layers) Ready() error {
+	if l == nil {
+		return nil
+	}
+	if l.base.Files > large {
+		return l.base.CheckNames()
+	}
+	return l.base.Check()
+}
+
+// Check waits until all is known of the base. One that is damaged is not used
+// again.
 func (l *Layers) Check() error {
 	if l == nil {
 		return nil
 	}
-	return l.base.Check()
+	err := l.base.Check()
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		return errors.Join(err, l.cache.markDamaged(damaged))
+	}
+	return err
 }
 
 // Layers are what an overlay stands on. They are held: no other process removes
@@ -220,7 +238,17 @@ func (t *Tree) layers() []Layer {
 // of the same refs and settings, have in common. The index is the base's own: a
 // task that has to write one gets its copy then.
 func (c *Cache) gitLayer(ctx context.Context, d *gitDir, index string) (*held, error) {
-	return c.entry(ctx, gitKind, d.key(index), func(dir string) error {
+	mark, err := markOf(index)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the base's index: %w", err)
+	}
+	// Nothing is forced to the disk: what was made before a restart of the
+	// machine is not believed.
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	return c.entry(ctx, gitKind, d.key(fmt.Sprint(mark, boot)), func(dir string) error {
 		if err := os.Mkdir(filepath.Join(dir, "files"), 0o755); err != nil {
 			return fmt.Errorf("cannot make a git directory: %w", err)
 		}
@@ -232,7 +260,7 @@ func (c *Cache) gitLayer(ctx context.Context, d *gitDir, index string) (*held, e
 	})
 }
 
-// key names all that write would write, and the index.
+// key names all that write would write, and what the caller says of the index.
 func (d *gitDir) key(index string) string {
 	h := sha256.New()
 	part := func(b []byte) { fmt.Fprintf(h, "%d:", len(b)); h.Write(b) }

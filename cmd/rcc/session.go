@@ -163,6 +163,9 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 	if restErr := s.rest(); restErr != nil {
 		return exitCannot, restErr
 	}
+	if checkErr := s.tellDamage(); checkErr != nil {
+		return exitCannot, checkErr
+	}
 	if errors.Is(err, isolate.ErrGone) && !s.rec.Run {
 		// Something killed the sandbox. Its work is there, and nobody is left
 		// who could change it.
@@ -186,6 +189,18 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 		return status, err
 	}
 	return status, nil
+}
+
+// tellDamage says that a file of the base was not as it was made, if that became
+// known only after the command had begun. What the task changed is not in there.
+func (s *session) tellDamage() error {
+	err := s.layers.Check()
+	var damaged *worktree.DamagedError
+	if errors.As(err, &damaged) {
+		s.tell([]string{"the command may have read a wrong file: " + oneLine(damaged) + "; the next task gets a new base"})
+		return nil
+	}
+	return err
 }
 
 // rest tidies a tree that stays.
@@ -327,7 +342,7 @@ func (s *session) stand(ctx context.Context) (*isolate.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.layers.Check()
+	err = s.layers.Ready()
 	var damaged *worktree.DamagedError
 	if err == nil {
 		return sb, nil
