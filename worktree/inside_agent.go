@@ -205,10 +205,11 @@ func (h *harvester) readAgentIndex(ctx context.Context, a *agent) {
 	a.index = &indexFile{}
 	for _, item := range splitNul(out) {
 		if tag, p, ok := strings.Cut(item, " "); ok && p != "" {
-			a.index.entries = append(a.index.entries, indexLine{path: p, skip: tag == "S"})
+			a.index.lines = append(a.index.lines, indexLine{path: p, skip: tag == "S"})
+			a.index.skips = a.index.skips || tag == "S"
 		}
 	}
-	sort.Slice(a.index.entries, func(i, j int) bool { return a.index.entries[i].path < a.index.entries[j].path })
+	sort.Slice(a.index.lines, func(i, j int) bool { return a.index.lines[i].path < a.index.lines[j].path })
 }
 
 // furthest chooses the result when nothing is uncommitted. An agent that went

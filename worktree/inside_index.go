@@ -6,18 +6,23 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 )
 
 // indexFile is what is wanted of a git index (gitformat-index(5)), read as
-// data. The agent's may have 78,000 entries of which none matters.
+// data. The agent's may have 78,000 entries of which none matters, so entries
+// are read where they lie, when they are asked for.
 type indexFile struct {
-	entries []indexLine // in order of their paths
+	data    []byte
+	idBytes int
+	at      []uint32    // where each entry begins, in order of their paths
+	lines   []indexLine // instead of at: entries whose paths are not whole in data
+	skips   bool        // some entry is left out by a sparse checkout
 }
 
 type indexLine struct {
@@ -27,81 +32,116 @@ type indexLine struct {
 	skip bool // skip-worktree: a sparse checkout leaves it out of the tree
 }
 
+func (x *indexFile) len() int { return len(x.at) + len(x.lines) }
+
+// path returns the path of an entry, for a moment.
+func (x *indexFile) path(i int) []byte {
+	if x.lines != nil {
+		return []byte(x.lines[i].path)
+	}
+	at := x.at[i] + uint32(40+x.idBytes)
+	at += 2 * uint32(1+x.data[at]>>6&1) // the extended flag, 0x4000
+	return x.data[at : int(at)+bytes.IndexByte(x.data[at:], 0)]
+}
+
+func (x *indexFile) line(i int) indexLine {
+	if x.lines != nil {
+		return x.lines[i]
+	}
+	at := x.at[i]
+	flags := at + uint32(40+x.idBytes)
+	l := indexLine{path: string(x.path(i)), mode: binary.BigEndian.Uint32(x.data[at+24:]), id: x.data[at+40 : flags]}
+	l.skip = x.data[flags]>>6&1 == 1 && binary.BigEndian.Uint16(x.data[flags+2:])&flagSkipWorktree != 0
+	return l
+}
+
 // maxIndex bounds an index in bytes: some five million entries.
 const maxIndex = 512 << 20
 
-const (
-	flagExtended     = 0x4000
-	flagSkipWorktree = 0x4000 // of the extended flags
-)
+// flagSkipWorktree is one of the extended flags.
+const flagSkipWorktree = 0x4000
+
+var errAgentIndex = errors.New("cannot read an index")
 
 // parseIndex reads an index of version 2, 3 or 4. One that is split or has
 // folders as entries is an error: git can read it.
 func parseIndex(data []byte, format string) (*indexFile, error) {
-	bad := fmt.Errorf("cannot read an index")
 	idBytes := idLen(format) / 2
-	if len(data) < 12+idBytes || string(data[:4]) != "DIRC" {
-		return nil, bad
+	if len(data) < 12+idBytes || len(data) > maxIndex || string(data[:4]) != "DIRC" {
+		return nil, errAgentIndex
 	}
 	version, n := binary.BigEndian.Uint32(data[4:]), int(binary.BigEndian.Uint32(data[8:]))
-	fixed := 40 + idBytes + 2
-	if version < 2 || version > 4 || n > len(data)/fixed {
-		return nil, bad
+	if version < 2 || version > 4 || n > len(data)/(40+idBytes+2) {
+		return nil, errAgentIndex
 	}
-	data = data[:len(data)-idBytes] // the checksum
-	at := 12
-	text := string(data) // paths are parts of it
-	x := &indexFile{entries: make([]indexLine, 0, n)}
-	last := ""
+	x := &indexFile{data: data[:len(data)-idBytes], idBytes: idBytes} // a checksum ends it
+	end, err := x.scan(n, version)
+	if err != nil {
+		return nil, err
+	}
+	return x, x.extensions(end)
+}
+
+// scan finds the entries and returns where they end.
+func (x *indexFile) scan(n int, version uint32) (int, error) {
+	data, at, fixed := x.data, 12, 40+x.idBytes+2
+	var last []byte
 	for range n {
 		start := at
-		if len(data)-at < fixed+2 {
-			return nil, bad
+		if len(data)-at < fixed+3 && (len(data)-at < fixed+2 || data[at+fixed-2]&0x40 != 0) {
+			return 0, errAgentIndex
 		}
-		e := indexLine{mode: binary.BigEndian.Uint32(data[at+24:]), id: data[at+40 : at+40+idBytes]}
-		flags := binary.BigEndian.Uint16(data[at+40+idBytes:])
+		mode, skip := binary.BigEndian.Uint32(data[at+24:]), false
 		at += fixed
-		if flags&flagExtended != 0 {
-			e.skip = binary.BigEndian.Uint16(data[at:])&flagSkipWorktree != 0
+		if data[at-2]&0x40 != 0 {
+			skip = binary.BigEndian.Uint16(data[at:])&flagSkipWorktree != 0
 			at += 2
 		}
 		keep := 0
 		if version == 4 {
 			strip, used := offsetVarint(data[at:])
 			if used == 0 || strip > len(last) {
-				return nil, bad
+				return 0, errAgentIndex
 			}
 			at += used
 			keep = len(last) - strip
 		}
 		nul := bytes.IndexByte(data[at:], 0)
 		if nul < 0 {
-			return nil, bad
+			return 0, errAgentIndex
 		}
-		e.path = text[at : at+nul]
+		p := data[at : at+nul]
 		at += nul + 1
 		if version == 4 {
-			e.path = last[:keep] + e.path
+			p = append(last[:keep:keep], p...)
+			x.lines = append(x.lines, indexLine{path: string(p), mode: mode, id: data[start+40 : start+40+x.idBytes], skip: skip})
 		} else {
+			x.at = append(x.at, uint32(start))
 			at = start + (at-start+7)/8*8 // padded to eight bytes, with one NUL at least
 		}
-		if e.path == "" || e.path < last || e.mode>>12 == 0o4 {
-			return nil, bad
+		// A path may stand several times, for the sides of a conflict.
+		if len(p) == 0 || bytes.Compare(p, last) < 0 || mode>>12 == 0o4 {
+			return 0, errAgentIndex
 		}
-		last = e.path
-		x.entries = append(x.entries, e)
+		x.skips = x.skips || skip
+		last = p
 	}
-	for at < len(data) {
-		if len(data)-at < 8 {
-			return nil, bad
+	return at, nil
+}
+
+// extensions refuses those without which the entries are not the whole.
+func (x *indexFile) extensions(at int) error {
+	for at < len(x.data) {
+		if len(x.data)-at < 8 {
+			return errAgentIndex
 		}
-		kind, size := text[at:at+4], int64(binary.BigEndian.Uint32(data[at+4:]))
-		if kind == "link" || kind == "sdir" || int64(len(data)-at-8) < size {
-			return nil, bad
+		kind, size := string(x.data[at:at+4]), int64(binary.BigEndian.Uint32(x.data[at+4:]))
+		if kind == "link" || kind == "sdir" || int64(len(x.data)-at-8) < size {
+			return errAgentIndex
 		}
 		at += 8 + int(size)
 	}
-	return x, nil
+	return nil
 }
 
 // offsetVarint is the number form of version 4 (varint.c, decode_varint).
@@ -120,48 +160,57 @@ func offsetVarint(data []byte) (value, used int) {
 	return 0, 0
 }
 
-// below are the entries whose paths begin with prefix.
-func (x *indexFile) below(prefix string) []indexLine {
+// below calls each with the entries whose paths begin with prefix, until it
+// says false.
+func (x *indexFile) below(prefix string, each func(indexLine) bool) {
 	if x == nil {
-		return nil
+		return
 	}
-	from := sort.Search(len(x.entries), func(i int) bool { return x.entries[i].path >= prefix })
-	to := from + sort.Search(len(x.entries)-from, func(i int) bool { return !strings.HasPrefix(x.entries[from+i].path, prefix) })
-	return x.entries[from:to]
+	want := []byte(prefix)
+	from := sort.Search(x.len(), func(i int) bool { return bytes.Compare(x.path(i), want) >= 0 })
+	for i := from; i < x.len() && bytes.HasPrefix(x.path(i), want); i++ {
+		if !each(x.line(i)) {
+			return
+		}
+	}
+}
+
+// find returns the entry of a path.
+func (x *indexFile) find(p string) (found indexLine, ok bool) {
+	x.below(p, func(l indexLine) bool {
+		found, ok = l, l.path == p
+		return false
+	})
+	return found, ok
 }
 
 // has says whether a file of this path was added: an entry that a sparse
 // checkout leaves out does not count.
 func (x *indexFile) has(p string) bool {
-	list := x.below(p)
-	return len(list) > 0 && list[0].path == p && !list[0].skip
+	l, ok := x.find(p)
+	return ok && !l.skip
 }
 
 // holds says whether a file below a folder was added; the prefix ends with a
 // slash.
-func (x *indexFile) holds(prefix string) bool {
-	for _, e := range x.below(prefix) {
-		if !e.skip {
-			return true
-		}
-	}
-	return false
+func (x *indexFile) holds(prefix string) (holds bool) {
+	x.below(prefix, func(l indexLine) bool {
+		holds = !l.skip
+		return l.skip
+	})
+	return holds
 }
 
 // anySparse says whether a sparse checkout leaves anything out.
-func (x *indexFile) anySparse() bool {
-	for _, e := range x.below("") {
-		if e.skip {
-			return true
-		}
-	}
-	return false
-}
+func (x *indexFile) anySparse() bool { return x != nil && x.skips }
 
 // sparse says whether a sparse checkout leaves this path out of the tree.
 func (x *indexFile) sparse(p string) bool {
-	list := x.below(p)
-	return len(list) > 0 && list[0].path == p && list[0].skip
+	if !x.anySparse() {
+		return false
+	}
+	l, ok := x.find(p)
+	return ok && l.skip
 }
 
 // writeIndex writes an index of version 2 whose entries have no stat data, so

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -290,57 +288,4 @@ func (w *overlayWalk) noteModule(at string) {
 	if len(w.read(at)) > 0 {
 		w.h.note("files in the submodule %s are not taken", quotePath(at))
 	}
-}
-
-// forcedBelow adds what lies in carried folders, not in the upper layer, and
-// was added by force. The index is the agent's: its paths may be anything.
-func (w *overlayWalk) forcedBelow(parent string) error {
-	taken := map[string]bool{}
-	for _, c := range w.present {
-		taken[c.path] = true
-	}
-	for _, carried := range w.h.p.Carried {
-		for _, e := range w.index.below(carried) {
-			if e.skip || taken[e.path] || !w.h.carried(e.path) || !w.plainFile(e.path) {
-				continue
-			}
-			if tracked, err := w.tracks(parent, e.path); err != nil {
-				return err
-			} else if tracked {
-				continue // and not touched, or it would be taken already
-			}
-			taken[e.path] = true
-			w.present = append(w.present, candidate{path: e.path})
-		}
-	}
-	return nil
-}
-
-// tracks says whether a git tree has a path.
-func (w *overlayWalk) tracks(tree, p string) (bool, error) {
-	for {
-		name, rest, more := strings.Cut(p, "/")
-		entries, err := w.entries(tree)
-		if e := entries[name]; err != nil || e.mode != modeTree || !more {
-			return e.mode != "", err
-		}
-		tree, p = entries[name].id, rest
-	}
-}
-
-// plainFile says whether a path leads to a file or a link, through folders only.
-func (w *overlayWalk) plainFile(p string) bool {
-	for i, name := range strings.Split(p, "/") {
-		if i >= deepest || checkName(name, true) != "" {
-			return false
-		}
-	}
-	fd, err := openWithin(w.root, p, unix.O_PATH)
-	if err != nil {
-		return false
-	}
-	f := os.NewFile(uintptr(fd), p)
-	defer f.Close()
-	fi, err := f.Stat()
-	return err == nil && (fi.Mode().IsRegular() || fi.Mode().Type() == fs.ModeSymlink)
 }

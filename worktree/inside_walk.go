@@ -99,12 +99,13 @@ func (h *harvester) newWalk(ctx context.Context, a *agent) (*treeWalk, error) {
 		w.tracked[p] = true
 		w.addParents(p)
 	}
-	for _, e := range a.index.below("") {
+	a.index.below("", func(e indexLine) bool {
 		if !w.tracked[e.path] && !e.skip {
 			w.forced[e.path] = true
 			w.addParents(e.path)
 		}
-	}
+		return true
+	})
 	w.root, err = unix.Open(h.p.Tree, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the tree: %w", err)

@@ -75,6 +75,8 @@ func (w *world) overlayTask(id string, carried map[string]string) (*Repo, *Tree)
 			w.t.Fatal(err)
 		}
 	}
+	// The kernel leaves a folder of mode 0 in it (overlayfs, "workdir").
+	w.t.Cleanup(func() { exec.Command("chmod", "-R", "u+rwx", filepath.Join(upper, "../work")).Run() })
 	rename := func(from, to string) {
 		if err := os.Rename(from, to); err != nil {
 			w.t.Fatal(err)

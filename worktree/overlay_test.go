@@ -196,13 +196,13 @@ func TestLowerRemovedBeforeHarvest(t *testing.T) {
 	for _, how := range []string{"removed", "emptied"} {
 		t.Run(how, func(t *testing.T) {
 			w := rich(t, "sha1")
-			r, tree := w.overlayTask("t", nil)
+			r, tree := w.overlayTask("t", map[string]string{"kept/x": "carried\n"})
 			w.agent(tree, script)
-			if err := os.RemoveAll(tree.Lower[0]); err != nil {
+			if err := os.RemoveAll(tree.Lower[1]); err != nil {
 				t.Fatal(err)
 			}
 			if how == "emptied" {
-				w.write(filepath.Join(tree.Lower[0], ".gitignore"), "*.o\n/out/\n")
+				w.write(filepath.Join(tree.Lower[1], ".gitignore"), "*.o\n/out/\n")
 			}
 			h := w.accept(r, tree)
 			if got, want := w.changed(tree, h), []string{"a.txt", "deep/g", "deep/new"}; !slices.Equal(got, want) {

@@ -158,7 +158,7 @@ func FuzzParseIndex(f *testing.F) {
 			f.Fatal(err)
 		}
 		x, err := parseIndex(data, format)
-		if err != nil || len(x.entries) != 3 || !x.has("b/c") || !x.holds("b/") || x.has("b") || x.holds("a/") || treeMode(x.entries[1].mode) != modeLink || hex.EncodeToString(x.entries[2].id) != id {
+		if err != nil || x.len() != 3 || !x.has("b/c") || !x.holds("b/") || x.has("b") || x.holds("a/") || treeMode(x.line(1).mode) != modeLink || hex.EncodeToString(x.line(2).id) != id {
 			f.Fatalf("%s: %+v, %v", format, x, err)
 		}
 		f.Add(data)
@@ -169,8 +169,9 @@ func FuzzParseIndex(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			for i, e := range x.entries {
-				if e.path == "" || i > 0 && e.path < x.entries[i-1].path || len(e.id) != idLen(format)/2 {
+			for i := range x.len() {
+				e := x.line(i)
+				if e.path == "" || i > 0 && e.path < x.line(i-1).path || len(e.id) != idLen(format)/2 {
 					t.Errorf("took the entry %+v", e)
 				}
 			}
