@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -136,11 +137,13 @@ func (t *Tree) Harvest(ctx context.Context, r *Repo, confine Confine, opt Harves
 }
 
 func (t *Tree) harvestOnce(ctx context.Context, r *Repo, confine Confine, opt HarvestOptions, filesOnly bool) (*Harvested, error) {
-	defer removeTree(t.path(harvestName), t.path(trashName))
+	// What does not depend on the harvester goes on beside it: the quarantine
+	// is made while it starts, its folder is removed while its result is checked.
+	quarantine := beside(func() error { return t.makeIncoming(r) })
+	defer quarantine()
+	remove := sync.OnceValue(func() error { return removeTree(t.path(harvestName), t.path(trashName)) })
+	defer remove()
 	if err := t.makeHarvestDir(r); err != nil {
-		return nil, err
-	}
-	if err := t.makeIncoming(r); err != nil {
 		return nil, err
 	}
 	c, err := t.connect(ctx, r, confine, opt, filesOnly)
@@ -157,13 +160,24 @@ func (t *Tree) harvestOnce(ctx context.Context, r *Repo, confine Confine, opt Ha
 	if rep.Tip == t.Base {
 		return res, c.end()
 	}
+	if err := quarantine(); err != nil {
+		return nil, err
+	}
 	if err := t.receive(ctx, r, c, rep.Tip, opt.Limits); err != nil {
 		return nil, err
 	}
+	defer beside(remove)()
 	if err := t.check(ctx, r, rep.Tip, opt.Limits); err != nil {
 		return nil, err
 	}
 	return res, t.setReceived(rep.Tip)
+}
+
+// beside does something in the background; what it returns waits for the end.
+func beside(do func() error) func() error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	return sync.OnceValue(func() error { return <-done })
 }
 
 // makeHarvestDir makes the harvester's own git directory, empty but for the

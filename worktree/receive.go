@@ -21,7 +21,7 @@ const (
 // the real one's objects and knows the base.
 func (t *Tree) makeIncoming(r *Repo) error {
 	dir := t.path(incomingName)
-	if err := removeTree(dir, t.path(trashName)); err != nil {
+	if err := RemoveAll(dir); err != nil {
 		return err
 	}
 	shallow, err := r.shallowFile()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,14 +35,16 @@ func (s *session) takeOver(ctx context.Context) error {
 	if h.Tip == s.rec.Base {
 		return s.nothingChanged(ctx)
 	}
-	st, err := s.rec.Tree.Stat(ctx, s.repo, h.Tip)
-	if err != nil {
-		return err
-	}
 	if err := s.phase("accept"); err != nil {
 		return err
 	}
-	if err := s.rec.Tree.Accept(ctx, s.repo, h.Tip); err != nil {
+	var st worktree.Stat
+	var statErr error
+	var counted sync.WaitGroup
+	counted.Go(func() { st, statErr = s.rec.Tree.Stat(ctx, s.repo, h.Tip) })
+	err = s.rec.Tree.Accept(ctx, s.repo, h.Tip)
+	counted.Wait()
+	if err := errors.Join(err, statErr); err != nil {
 		return err
 	}
 	crashPoint("accepted")
