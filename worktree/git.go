@@ -250,7 +250,9 @@ func gitEnviron(environ []string) []string {
 			env = append(env, kv)
 		}
 	}
-	return append(env, "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+	// A task has none of the replacements (git-replace(1)) of the user's: what
+	// the host sees must be what the task sees.
+	return append(env, "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_NO_REPLACE_OBJECTS=1", "LC_ALL=C")
 }
 
 func kept(name string) bool {

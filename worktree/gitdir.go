@@ -68,10 +68,15 @@ func (d gitDir) writeFiles(dir string) error {
 	return nil
 }
 
+// alternatesFile quotes only what has to be: git clone takes every line as it is
+// (copy_alternates in builtin/clone.c).
 func alternatesFile(dirs []string) []byte {
 	var b bytes.Buffer
 	for _, dir := range dirs {
-		b.WriteString(quoteC(dir) + "\n")
+		if strings.ContainsAny(dir, "\"\n") || strings.HasPrefix(dir, "#") {
+			dir = quoteC(dir)
+		}
+		b.WriteString(dir + "\n")
 	}
 	return b.Bytes()
 }

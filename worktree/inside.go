@@ -112,7 +112,7 @@ func sendPack(g *Git, home string) error {
 	if err := os.Chdir(home); err != nil {
 		return err
 	}
-	env := append(g.env, "GIT_DIR="+home, "GIT_NO_REPLACE_OBJECTS=1")
+	env := append(g.env, "GIT_DIR="+home)
 	return syscall.Exec(g.path, []string{
 		"git", "-c", "core.hooksPath=/dev/null", "-c", "pack.useSparse=true",
 		"pack-objects", "--quiet", "--revs", "--stdout", "--delta-base-offset", "--no-use-bitmap-index",
@@ -152,7 +152,7 @@ func (h *harvester) run(ctx context.Context, c call, args ...string) ([]byte, er
 
 func (h *harvester) onH(c call) call {
 	c.dir = h.p.Tree
-	c.env = append(c.env, "GIT_DIR="+h.p.Home, "GIT_WORK_TREE="+h.p.Tree, "GIT_NO_REPLACE_OBJECTS=1")
+	c.env = append(c.env, "GIT_DIR="+h.p.Home, "GIT_WORK_TREE="+h.p.Tree)
 	return c
 }
 

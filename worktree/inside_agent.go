@@ -31,7 +31,7 @@ type asker func(args ...string) ([]byte, error)
 // configuration names.
 func (h *harvester) ask(ctx context.Context) asker {
 	return func(args ...string) ([]byte, error) {
-		env := []string{"GIT_NO_REPLACE_OBJECTS=1", "GIT_ALLOW_PROTOCOL=none"}
+		env := []string{"GIT_ALLOW_PROTOCOL=none"}
 		dir := filepath.Join(h.p.Tree, ".git")
 		return h.git.run(ctx, call{dir: "/", limit: h.p.Limits.Ask, env: env}, append([]string{"--git-dir=" + dir}, args...)...)
 	}

@@ -3,6 +3,7 @@ package worktree
 import (
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,25 @@ func (h *harvester) carried(p string) bool {
 		}
 	}
 	return false
+}
+
+// parentEntry decides about an entry of P's that neither the upper layer has nor
+// the git tree of the layers below: it is gone, unless it was carried along and
+// then committed by force.
+func (w *overlayWalk) parentEntry(at string, p entry) {
+	leads := slices.ContainsFunc(w.h.p.Carried, func(c string) bool {
+		return at == c || strings.HasPrefix(at, c+"/") || strings.HasPrefix(c, at+"/")
+	})
+	switch {
+	case !leads:
+		w.absent(at, p)
+	case p.mode == modeTree:
+		w.next = append(w.next, spot{path: at, parent: p.id})
+	case w.plainFile(at):
+		w.present = append(w.present, candidate{path: at, old: p})
+	default:
+		w.absent(at, p)
+	}
 }
 
 // forcedBelow adds what lies in carried folders, not in the upper layer, and

@@ -154,7 +154,7 @@ func (w *overlayWalk) folder(s spot) error {
 		delete(parent, name)
 	}
 	for name, p := range parent {
-		w.absent(path.Join(s.path, name), p)
+		w.parentEntry(path.Join(s.path, name), p)
 	}
 	return nil
 }

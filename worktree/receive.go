@@ -65,7 +65,7 @@ func (t *Tree) onIncoming(c call) call {
 	c.dir = t.path(incomingName)
 	c.env = append(c.env, "GIT_DIR="+t.path(incomingName),
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
-		"GIT_ALLOC_LIMIT=2g", "GIT_NO_REPLACE_OBJECTS=1")
+		"GIT_ALLOC_LIMIT=2g")
 	return c
 }
 
