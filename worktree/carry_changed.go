@@ -36,7 +36,7 @@ func writeLinked(file string, list []linkedFile) error {
 }
 
 // CarryChanged names the files of a layer (one of Tree.Lower) that were written
-// in place in the user's checkout since the layer was made. A task that ran in
+// in place in the user's checkout since the layer was made, or are gone from it. A task that ran in
 // the meantime saw some of each. It is for a note when the task is over; layers
 // of other kinds have no such files.
 func CarryChanged(layer string) ([]string, error) {
@@ -60,7 +60,10 @@ func CarryChanged(layer string) ([]string, error) {
 			return nil, fmt.Errorf("cannot read %s: it is damaged; remove %s", quotePath(list), quotePath(filepath.Dir(layer)))
 		}
 		var st unix.Stat_t
-		if err := unix.Fstatat(root, part[3], &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := unix.Fstatat(root, part[3], &st, unix.AT_SYMLINK_NOFOLLOW); err == unix.ENOENT {
+			changed = append(changed, part[3])
+			continue
+		} else if err != nil {
 			return nil, fmt.Errorf("cannot look at a carried file: %s: %w", quotePath(part[3]), err)
 		}
 		sec, nsec := st.Mtim.Unix()

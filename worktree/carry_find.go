@@ -36,7 +36,55 @@ func (f *carryFinder) roots(lines []string) ([]string, error) {
 	if err = errors.Join(err, <-done); err != nil {
 		return nil, err
 	}
-	return common(ignored, matching), nil
+	return f.ignoredIn(common(ignored, matching))
+}
+
+// ignoredIn are those of the paths that git ignores, and what it ignores in the
+// others: git lists a folder that has only ignored files as one entry, also when
+// the next file in it would not be ignored (dir.c, treat_directory). What a task
+// makes there must not be taken for carried.
+func (f *carryFinder) ignoredIn(paths []string) ([]string, error) {
+	var roots []string
+	for depth := 0; len(paths) > 0 && depth < deepest; depth++ {
+		in := strings.NewReader(strings.Join(paths, "\x00") + "\x00")
+		out, err := f.r.git.run(f.ctx, call{dir: f.r.Top, in: in}, "check-ignore", "--no-index", "--stdin", "-z")
+		if err != nil && status(err) != 1 { // 1: none
+			return nil, err
+		}
+		is := map[string]bool{}
+		for _, root := range splitNul(out) {
+			is[root] = true
+			roots = append(roots, root)
+		}
+		var below []string
+		for _, p := range paths {
+			if !is[p] {
+				below = append(below, f.entriesOf(p)...)
+			}
+		}
+		paths = below
+	}
+	return roots, nil
+}
+
+// entriesOf are the paths in a folder; none if it is no folder, or a repository.
+func (f *carryFinder) entriesOf(dir string) (paths []string) {
+	fd, err := openBeneath(f.root, dir)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	entries, err := readFolder(fd)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if e.name == ".git" {
+			return nil
+		}
+		paths = append(paths, path.Join(dir, e.name))
+	}
+	return paths
 }
 
 // others lists the untracked files that the given option excludes. A folder
@@ -123,9 +171,13 @@ func (f *carryFinder) plainRoots(p plainPatterns) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range more {
-			roots = append(roots, strings.TrimSuffix(p, "/"))
+		for i := range more {
+			more[i] = strings.TrimSuffix(more[i], "/")
 		}
+		if more, err = f.ignoredIn(more); err != nil {
+			return nil, err
+		}
+		roots = append(roots, more...)
 	}
 	return roots, nil
 }

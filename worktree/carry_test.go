@@ -92,7 +92,7 @@ func TestCarryFind(t *testing.T) {
 		{".env", ".env node_modules/a/.env"},
 		{".env/", ""},
 		{".env node_modules", ".env node_modules packages/p/node_modules"},
-		{"data", "data"},
+		{"data", "data/d data/keep"},
 		{"data/d", "data/d"},
 		{"dir", "dir/deep/.env.local dir/deep/er/x.log"},
 		{"packages", "packages/p/node_modules"},
@@ -103,7 +103,7 @@ func TestCarryFind(t *testing.T) {
 		{"*.log", "dir/deep/er/x.log"},
 		{"data/* !data/keep", "data/d"},
 		{".env* !.env", "dir/deep/.env.local"},
-		{"*", ".env data dir/deep/.env.local dir/deep/er/x.log mixed/sub/deep mixed/untracked node_modules packages/p/node_modules target"},
+		{"*", ".env data/d data/keep dir/deep/.env.local dir/deep/er/x.log mixed/sub/deep mixed/untracked node_modules packages/p/node_modules target"},
 	} {
 		patterns := strings.Fields(c.patterns)
 		for range 2 {

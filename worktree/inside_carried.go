@@ -19,6 +19,12 @@ func (h *harvester) carried(p string) bool {
 	return false
 }
 
+// noteCarried names what git does not ignore any more: somebody may have made
+// it there for the result.
+func (h *harvester) noteCarried(p string) {
+	h.note("left out, it was carried along or lies in what was: %s", quotePath(p))
+}
+
 // parentEntry decides about an entry of P's that neither the upper layer has nor
 // the git tree of the layers below: it is gone, unless it was carried along and
 // then committed by force.

@@ -102,6 +102,8 @@ func (w *overlayWalk) walk(parent string) error {
 		for i, q := range w.asks {
 			switch {
 			case ignored[i]:
+			case w.h.carried(q.file.path):
+				w.h.noteCarried(q.file.path)
 			case q.dir != nil:
 				w.next = append(w.next, *q.dir)
 			default:
@@ -253,7 +255,6 @@ func (w *overlayWalk) enter(s spot, p entry) {
 	switch {
 	case s.parent != "" || w.index.holds(s.path+"/"):
 		w.next = append(w.next, s)
-	case w.h.carried(s.path):
 	default:
 		w.asks = append(w.asks, question{file: candidate{path: s.path}, dir: &s})
 	}
@@ -269,7 +270,6 @@ func (w *overlayWalk) file(c candidate) {
 	switch {
 	case c.old.mode != "" || w.index.has(c.path):
 		w.present = append(w.present, c)
-	case w.h.carried(c.path):
 	default:
 		w.asks = append(w.asks, question{file: c})
 	}

@@ -157,6 +157,8 @@ func (w *treeWalk) walk() error {
 		for i, p := range ask {
 			switch {
 			case ignored[i]:
+			case w.h.carried(p):
+				w.h.noteCarried(p)
 			case isDir[p]:
 				next = append(next, p)
 			default:
@@ -192,8 +194,6 @@ func (w *treeWalk) sort(dir, p string, e fs.DirEntry) verdict {
 		return leaveIt
 	case kind.IsDir() && w.inside[p]:
 		return enterIt
-	case kind.IsDir() && w.h.carried(p):
-		return leaveIt
 	case kind.IsDir():
 		return askFolder
 	case kind != 0 && kind != fs.ModeSymlink:
@@ -203,8 +203,6 @@ func (w *treeWalk) sort(dir, p string, e fs.DirEntry) verdict {
 		return leaveIt
 	case w.forced[p]:
 		return takeIt
-	case w.h.carried(p):
-		return leaveIt
 	}
 	return askFile
 }

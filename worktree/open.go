@@ -40,7 +40,9 @@ func (r *Repo) OpenWorktree(ctx context.Context, id, base, path string) error {
 		return fmt.Errorf("cannot open %s: %w", id, err)
 	}
 	if _, err := r.git.run(ctx, c, "worktree", "add", "--quiet", "--", path, "rcc/"+id); err != nil {
-		return fmt.Errorf("cannot open %s: %w", id, err)
+		// Nothing was there before, and nobody knows of it yet. git removes what it
+		// made, but not when one of its own processes was killed.
+		return fmt.Errorf("cannot open %s: %w", id, errors.Join(err, RemoveAll(path)))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,13 +24,65 @@ const (
 
 // Carry adds what is carried along from the checkout to the layers; nil is
 // nothing.
-func (l *Layers) Carry(ctx context.Context, c *Carried) (err error) {
+func (l *Layers) Carry(ctx context.Context, c *Carried) error {
 	if c == nil || len(c.Paths) == 0 {
 		return nil
 	}
-	l.carry, err = l.cache.entry(ctx, carryKind, c.Key(), func(dir string) error { return c.write(ctx, dir) })
-	l.carried = c.Paths
-	return err
+	key := c.Key()
+	for g := range generations { // as with git layers
+		name := key
+		if g > 0 {
+			name += "." + strconv.Itoa(g)
+		}
+		h, err := l.cache.entry(ctx, carryKind, name, func(dir string) error {
+			if err := c.write(ctx, dir); err != nil {
+				return err
+			}
+			return writeFolders(dir)
+		})
+		if err != nil {
+			return err
+		}
+		if h.hasFolders() {
+			l.carry, l.carried = h, c.Paths
+			return nil
+		}
+		h.release()
+	}
+	return fmt.Errorf("cannot use the cache in %s: carried files in it are damaged; end the tasks and run: rcc gc", quotePath(l.cache.dir))
+}
+
+// writeFolders lists what a layer has, for hasFolders.
+func writeFolders(dir string) error {
+	root, err := os.Open(filepath.Join(dir, layerName))
+	if err != nil {
+		return fmt.Errorf("cannot list a layer: %w", err)
+	}
+	defer root.Close()
+	list, _, err := writeManifest(root)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, manifestName), list, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot list a layer: %w", err)
+	}
+	return nil
+}
+
+// hasFolders tells whether a layer has all files that it was made with. A large
+// one of carried files is the checkout's too: what its inode tells is no sign.
+func (h *held) hasFolders() bool {
+	list, err := os.ReadFile(filepath.Join(h.dir, manifestName))
+	if err != nil {
+		return false
+	}
+	root, err := os.Open(h.files())
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	folders, err := parseManifest(list)
+	return err == nil && checkFolders(root, folders) == nil
 }
 
 // HasBases tells whether a base was ever made here.
@@ -143,6 +196,10 @@ func (r *Repo) StandAgain(ctx context.Context, t *Tree, on *Layers) error {
 	if err != nil {
 		return err
 	}
+	if git != nil && !git.intact() {
+		git.release()
+		git = nil
+	}
 	if git == nil {
 		// With the refs of today: those of then are nowhere else.
 		now, err := r.Look(ctx, t.Start, t.ID)
@@ -162,14 +219,29 @@ func (r *Repo) StandAgain(ctx context.Context, t *Tree, on *Layers) error {
 		}
 	}
 	on.git = git
-	if len(t.Carried) > 0 {
-		// What was carried along then is nowhere else: without it the tree stands.
-		if on.carry, err = on.cache.hold(ctx, carryKind, entryOf(t.Lower[1])); err != nil {
-			return err
-		}
+	if on.carry != nil && len(on.carried) > 0 {
+		t.Carried = on.carried
 	}
 	t.Lower, t.MapLower = on.list(), on.mapped
 	return t.fresh()
+}
+
+// CarryAgain adds to the layers what a tree had carried along. It tells whether
+// that is still there: what was carried then is nowhere else.
+func (l *Layers) CarryAgain(ctx context.Context, t *Tree) (bool, error) {
+	if len(t.Carried) == 0 || len(t.Lower) < 2 {
+		return true, nil
+	}
+	h, err := l.cache.hold(ctx, carryKind, entryOf(t.Lower[1]))
+	if h == nil || err != nil {
+		return false, err
+	}
+	if !h.hasFolders() {
+		h.release()
+		return false, nil
+	}
+	l.carry = h
+	return true, nil
 }
 
 // entryOf is the key of the entry that a layer belongs to.
@@ -248,16 +320,36 @@ func (c *Cache) gitLayer(ctx context.Context, d *gitDir, index string) (*held, e
 	if err != nil {
 		return nil, err
 	}
-	return c.entry(ctx, gitKind, d.key(fmt.Sprint(mark, boot)), func(dir string) error {
-		if err := os.Mkdir(filepath.Join(dir, "files"), 0o755); err != nil {
-			return fmt.Errorf("cannot make a git directory: %w", err)
+	key := d.key(fmt.Sprint(mark, boot))
+	// One that is damaged may be in use by a task. It stays, until gc finds that
+	// nobody uses it, and the next one has another name.
+	for g := range generations {
+		name := key
+		if g > 0 {
+			name += "." + strconv.Itoa(g)
 		}
-		git := filepath.Join(dir, "files", ".git")
-		if err := d.write(git); err != nil {
-			return err
+		h, err := c.entry(ctx, gitKind, name, func(dir string) error { return d.writeLayer(dir, index) })
+		if err != nil || h.intact() {
+			return h, err
 		}
-		return linkOrCopy(index, filepath.Join(git, "index"))
-	})
+		h.release()
+	}
+	return nil, fmt.Errorf("cannot use the cache in %s: its git directories are damaged; end the tasks and run: rcc gc", quotePath(c.dir))
+}
+
+// writeLayer makes the entry of a git layer.
+func (d *gitDir) writeLayer(dir, index string) error {
+	if err := os.Mkdir(filepath.Join(dir, layerName), 0o755); err != nil {
+		return fmt.Errorf("cannot make a git directory: %w", err)
+	}
+	git := filepath.Join(dir, layerName, ".git")
+	if err := d.write(git); err != nil {
+		return err
+	}
+	if err := linkOrCopy(index, filepath.Join(git, "index")); err != nil {
+		return err
+	}
+	return writeMarks(dir)
 }
 
 // key names all that write would write, and what the caller says of the index.

@@ -49,7 +49,15 @@ func RemoveAll(path string) error {
 // which something is mounted cannot be moved (rename(2), EBUSY, EXDEV), so a
 // mount that was left behind is an error and not emptied.
 func removeTree(path, trash string) error {
-	if err := removeInto(path, trash); err != nil {
+	err := removeInto(path, trash)
+	// Somebody else may be at the same. Whoever comes last sees that all is gone.
+	for range 10 {
+		if !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		err = removeInto(path, trash)
+	}
+	if err != nil && !(missing(path) && missing(trash)) {
 		return fmt.Errorf("cannot remove %s: %w", quotePath(path), err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,10 @@ func (d dirs) cacheKeys() ([]string, error) {
 	return keys, nil
 }
 
+// A cache whose repository has no tasks in this state folder may be that of
+// another state folder. It goes when it was not used for this long.
+const strangerAge = 30 * 24 * time.Hour
+
 // collectCaches removes from the cache what no task stands on.
 func collectCaches(env *surroundings) error {
 	keys, err := env.dirs.cacheKeys()
@@ -38,14 +43,27 @@ func collectCaches(env *surroundings) error {
 	}
 	var errs []error
 	for _, key := range keys {
-		removed, bytes, err := env.dirs.cache(key).Collect(env.dirs.store(key).layersInUse)
-		if len(removed) > 0 {
-			env.say("removed %d unused parts of the cache of %s, %s", len(removed), key, sizeText(bytes))
+		s := env.dirs.store(key)
+		if _, err := os.Lstat(s.path("repository.json")); err == nil || usedBefore(env.dirs.cache(key), time.Now().Add(-strangerAge)) {
+			errs = append(errs, collectCache(env, key))
 		}
-		errs = append(errs, err)
-		errs = append(errs, removeTries(filepath.Join(env.dirs.Cache, key)), removeTries(env.dirs.store(key).dir))
+		errs = append(errs, removeTries(filepath.Join(env.dirs.Cache, key)), removeTries(s.dir))
 	}
 	return errors.Join(errs...)
+}
+
+func collectCache(env *surroundings, key string) error {
+	removed, bytes, err := env.dirs.cache(key).Collect(env.dirs.store(key).layersInUse)
+	if len(removed) > 0 {
+		env.say("removed %d unused parts of the cache of %s, %s", len(removed), key, sizeText(bytes))
+	}
+	return err
+}
+
+// usedBefore tells whether nothing of a cache was used since.
+func usedBefore(c *worktree.Cache, since time.Time) bool {
+	entries, err := c.Entries()
+	return err == nil && !slices.ContainsFunc(entries, func(e worktree.Entry) bool { return e.Used.After(since) })
 }
 
 // removeTries removes what a killed tryOverlay left. One that is younger than

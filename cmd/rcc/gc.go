@@ -78,7 +78,13 @@ func (g *collector) collect(ctx context.Context) error {
 	keep := g.undoable()
 	var errs []error
 	for _, rec := range tasks {
-		if err := g.task(ctx, rec, keep[rec.ID]); err != nil {
+		err := g.task(ctx, rec, keep[rec.ID])
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, gone := os.Lstat(g.store.task(rec.ID).dir); errors.Is(gone, fs.ErrNotExist) {
+				continue // a run that has just ended
+			}
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", rec.ID, err))
 		}
 	}
@@ -106,7 +112,10 @@ func (g *collector) gone(rf repositoryFile, err error) error {
 		}
 	}
 	g.env.say("removed the tasks of %s, which is gone", Inert(rf.Path))
-	return worktree.RemoveAll(g.store.dir)
+	if err := worktree.RemoveAll(g.store.dir); err != nil {
+		return err
+	}
+	return collectCache(g.env, filepath.Base(g.store.dir))
 }
 
 // undoable are the tasks of the last merge or discard.

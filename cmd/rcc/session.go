@@ -334,6 +334,11 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 // the making of tree and sandbox.
 func (s *session) stand(ctx context.Context) (*isolate.Sandbox, error) {
 	sb, err := s.enter(ctx)
+	if err != nil && s.rec.Tree.Kind == worktree.KindOverlay && (!s.rec.Tree.Stands() || s.damaged()) {
+		if err = s.standBetter(ctx); err == nil {
+			sb, err = s.enter(ctx)
+		}
+	}
 	if reason, auto := s.instead(err); auto {
 		if err = s.fallBack(ctx, s.spec, reason); err == nil {
 			sb, err = s.enter(ctx)

@@ -22,9 +22,7 @@ func (s *session) takeOver(ctx context.Context) error {
 	if err := s.standStill(ctx); err != nil {
 		return err
 	}
-	if err := s.tellChanges(); err != nil {
-		return err
-	}
+	s.tellChanges()
 	h, err := s.rec.Tree.Harvest(ctx, s.repo, s.confine, worktree.HarvestOptions{Message: harvestMessage(s.rec), Time: time.Now()})
 	if err != nil {
 		return err

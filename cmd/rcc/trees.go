@@ -36,6 +36,9 @@ func (s *session) newTree(ctx context.Context, spec worktree.TreeSpec) error {
 		return s.newCheckout(ctx, spec)
 	}
 	err := s.newOverlay(ctx, spec, false)
+	if err != nil && s.damaged() {
+		err = s.standBetter(ctx)
+	}
 	if reason, auto := s.instead(err); auto {
 		return s.fallBack(ctx, spec, reason)
 	}
@@ -59,11 +62,14 @@ func (s *session) instead(err error) (reason string, ok bool) {
 	return "", false
 }
 
-// fallBack makes a checkout where an overlay could not be had, says so, and
-// remembers it: the next task does not try again.
+// fallBack makes a checkout where an overlay could not be had, and says so. It is
+// remembered, so that the next task neither tries nor says it again, when an
+// overlay of two new folders cannot be had either.
 func (s *session) fallBack(ctx context.Context, spec worktree.TreeSpec, reason string) error {
 	s.tell([]string{"the tree is a checkout, which takes longer to make than an overlay: " + reason})
-	s.rememberRefusal(reason)
+	if s.tryOverlay(ctx) != nil {
+		s.rememberRefusal(reason)
+	}
 	s.layers.Release()
 	s.layers, spec.On = nil, nil
 	if s.rec.Tree != nil {
@@ -109,17 +115,23 @@ func (s *session) carry(ctx context.Context) (*worktree.Carried, error) {
 
 // tellChanges says which carried files the user wrote to while the task was
 // there. Files that were replaced, as most are, the task did not see.
-func (s *session) tellChanges() error {
+func (s *session) tellChanges() {
 	for _, layer := range s.rec.Tree.Lower {
 		changed, err := worktree.CarryChanged(layer)
 		if err != nil {
-			return err
+			s.tell([]string{oneLine(err)})
 		}
 		for _, path := range changed[:min(len(changed), 10)] {
 			s.tell([]string{"a carried file was written to in the checkout while the task was there, and the task may have seen some of it: " + path})
 		}
 	}
-	return nil
+}
+
+// damaged tells whether the base that the tree stands on, or was to stand on, is
+// not as it was made.
+func (s *session) damaged() bool {
+	var damaged *worktree.DamagedError
+	return errors.As(s.layers.Check(), &damaged)
 }
 
 // standBetter puts a tree whose base turned out to be damaged on a new one.
@@ -127,8 +139,10 @@ func (s *session) tellChanges() error {
 func (s *session) standBetter(ctx context.Context) error {
 	s.layers.Release()
 	s.layers = nil
-	if err := s.rec.Tree.RemoveWork(); err != nil {
-		return err
+	if s.rec.Tree != nil {
+		if err := s.rec.Tree.RemoveWork(); err != nil {
+			return err
+		}
 	}
 	return s.newOverlay(ctx, s.spec, true)
 }
@@ -174,6 +188,20 @@ func (s *session) standAgain(ctx context.Context) (err error) {
 	}
 	if s.layers == nil {
 		if s.layers, err = s.standOn(ctx, s.rec.Tree.Start, true); err != nil {
+			return err
+		}
+	}
+	there, err := s.layers.CarryAgain(ctx, s.rec.Tree)
+	if err != nil {
+		return err
+	}
+	if !there {
+		s.tell([]string{"what was carried along is gone from the cache; it is carried again, as the checkout has it today"})
+		c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: true, Tree: s.rec.Base})
+		if err != nil {
+			return err
+		}
+		if err := s.layers.Carry(ctx, c); err != nil {
 			return err
 		}
 	}
