@@ -349,7 +349,10 @@ func (c *connection) report(format string) (*harvestReport, error) {
 		return nil, fmt.Errorf("cannot read the harvest's report: %w", err)
 	}
 	if len(data) == 0 {
-		return nil, errors.Join(errors.New("the harvest ended without a report"), c.end())
+		if err := c.end(); err != nil {
+			return nil, err
+		}
+		return nil, errors.New("the harvest ended without a report")
 	}
 	rep, err := parseReport(data, format)
 	if err != nil {

@@ -126,7 +126,7 @@ type harvester struct {
 	git     *Git
 	p       harvestParams
 	notes   []string
-	release []func() // ends what keeps pipes from blocking git
+	pipes   pipes // do not block git
 	look    *inspector
 	deflate *zlib.Writer
 	giveUp  func() // ends what look waits for
@@ -230,11 +230,7 @@ func (h *harvester) commitRest(ctx context.Context, parent string, a *agent) (st
 	if err := h.checkUnfolded(ctx, parent); err != nil {
 		return "", err
 	}
-	defer func() {
-		for _, f := range h.release {
-			f()
-		}
-	}()
+	defer h.pipes.close()
 	look, err := h.inspector(ctx)
 	if err != nil {
 		return "", err

@@ -220,15 +220,18 @@ func (h *harvester) furthest(ctx context.Context, parent string, a *agent) strin
 		return parent
 	}
 	_, err := h.h(ctx, nil, "merge-base", "--is-ancestor", parent, a.branch)
-	if err == nil || !h.isNew(ctx, a, parent) {
+	if err == nil {
+		return a.branch
+	}
+	if fresh, _ := h.isNew(ctx, connectTime, a, parent); !fresh {
 		return a.branch
 	}
 	return parent
 }
 
 // isNew says whether id is a commit that neither the refs that the agent was
-// given nor those of except contain.
-func (h *harvester) isNew(ctx context.Context, a *agent, id string, except ...string) bool {
+// given nor those of except contain. What cannot be read in the given time is not.
+func (h *harvester) isNew(ctx context.Context, limit time.Duration, a *agent, id string, except ...string) (bool, error) {
 	var in bytes.Buffer
 	in.WriteString(id + "\n^" + h.p.Base + "\n")
 	for _, x := range except {
@@ -237,8 +240,8 @@ func (h *harvester) isNew(ctx context.Context, a *agent, id string, except ...st
 	for _, x := range a.lent {
 		in.WriteString("^" + x + "\n")
 	}
-	out, err := h.run(ctx, call{in: &in, limit: connectTime}, "rev-list", "--max-count=1", "--ignore-missing", "--stdin")
-	return err == nil && len(bytes.TrimSpace(out)) > 0
+	out, err := h.run(ctx, call{in: &in, limit: limit}, "rev-list", "--max-count=1", "--ignore-missing", "--stdin")
+	return err == nil && len(bytes.TrimSpace(out)) > 0, err
 }
 
 // noteOthers names the branches of the agent's whose commits the result lacks.
@@ -256,7 +259,12 @@ func (h *harvester) noteOthers(ctx context.Context, tip string, a *agent) {
 		names = names[:most]
 	}
 	for _, ref := range names {
-		if !h.isNew(ctx, a, a.refs[ref], tip) {
+		fresh, err := h.isNew(ctx, h.p.Limits.Ask, a, a.refs[ref], tip)
+		if status(err) == -1 { // one that blocks is enough
+			h.note("the branches of the task besides its own cannot be read, %s the first", quotePath(strings.TrimPrefix(ref, "refs/heads/")))
+			return
+		}
+		if !fresh {
 			continue
 		}
 		if ref == "refs/stash" {

@@ -235,40 +235,12 @@ func (w *treeWalk) special(p, name string, kind fs.FileMode) {
 	case kind&fs.ModeNamedPipe != 0:
 		what = "a pipe"
 		if name == ".gitignore" || name == ".gitattributes" {
-			w.h.release = append(w.h.release, serveEOF(filepath.Join(w.h.p.Tree, p)))
+			w.h.pipes.serve(filepath.Join(w.h.p.Tree, p))
 		}
 	case kind&fs.ModeSocket != 0:
 		what = "a socket"
 	}
 	w.h.note("left out, it is %s: %s", what, quotePath(p))
-}
-
-// serveEOF makes whoever opens a pipe for reading get an end of file at once.
-// Opening it for writing waits for a reader (fifo(7)).
-func serveEOF(pipe string) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		for {
-			fd, err := unix.Open(pipe, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-			if err == nil {
-				unix.Close(fd)
-			} else if err != unix.EINTR {
-				return
-			}
-			select {
-			case <-done:
-				return
-			default:
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		// Be the reader that it waits for, so that it sees that it is over.
-		if fd, err := unix.Open(pipe, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
-			unix.Close(fd)
-		}
-	}
 }
 
 // read lists a folder, in order of names. One that cannot be read is named and

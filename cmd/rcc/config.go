@@ -36,6 +36,7 @@ type Config struct {
 	Detach  Setting[bool]
 	Dirty   Setting[bool]
 	Carry   Setting[[]string] // ignored files of the checkout that go along, as patterns of gitignore(5)
+	Include Setting[bool]     // and those that its .worktreeinclude names
 }
 
 // A Setting is a value and the place it came from.
@@ -125,6 +126,7 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		Detach:       firstSet(user.Detach, repo.Detach),
 		Dirty:        user.Dirty,
 		Carry:        user.Carry,
+		Include:      firstSet(user.Include, Setting[bool]{Value: true}),
 	}
 	for name, agent := range user.Agents {
 		c.Agents[name] = agent // what the user means by a name stands
@@ -214,12 +216,16 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		}
 	}
 	if defaults, ok := top.table("defaults", "[defaults]"); ok {
-		defaults.known("tree", "net", "timeout", "detach", "dirty", "carry")
+		defaults.known("tree", "net", "timeout", "detach", "dirty", "carry", "worktreeinclude")
 		c.Tree = configText(defaults, "tree", `"auto", "overlay" or "checkout"`, treeKinds)
 		c.Net = configText(defaults, "net", `"none"`, []string{"none"})
 		c.Timeout = configDuration(defaults, "timeout")
 		c.Detach = configTruth(defaults, "detach")
 		c.Dirty = configTruth(defaults, "dirty")
+		c.Include = configTruth(defaults, "worktreeinclude")
+		if isRepo && c.Include.From != "" {
+			defaults.problem("worktreeinclude", "worktreeinclude cannot be set by a repository, because it shows a task files that are not in it; set it in your own config.toml")
+		}
 		c.Carry = configList(defaults, "carry", `a list of patterns, such as ["node_modules", ".env"]`)
 		if isRepo && c.Carry.From != "" {
 			defaults.problem("carry", "carry cannot be set by a repository, because it shows a task files that are not in it; set it in your own config.toml, or name the files in %s", worktree.IncludeName)

@@ -39,7 +39,7 @@ func (st *start) dryRun(env *surroundings, asJSON bool) error {
 		Tree: kind, Command: st.record.Command, Plan: plan,
 		From: []string{
 			"tree: " + st.config.Tree.Origin(), "net: " + st.config.Net.Origin(), "timeout: " + st.config.Timeout.Origin(),
-			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "carry: " + st.config.Carry.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),
+			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "carry: " + st.config.Carry.Origin(), "worktreeinclude: " + st.config.Include.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),
 		},
 	}
 	if st.record.Timeout > 0 {

@@ -194,6 +194,9 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 // tellDamage says that a file of the base was not as it was made, if that became
 // known only after the command had begun. What the task changed is not in there.
 func (s *session) tellDamage() error {
+	if s.rec.Run && !s.rec.Tree.Stands() {
+		s.tell([]string{cacheGone})
+	}
 	err := s.layers.Check()
 	var damaged *worktree.DamagedError
 	if errors.As(err, &damaged) {

@@ -56,9 +56,10 @@ type Record struct {
 	// pass, such as a full disk: gc tries again from Phase.
 	Retry bool `json:"retry,omitempty"`
 
-	Repository string         `json:"repository"`      // folder that rcc was started for
-	Kind       string         `json:"kind,omitempty"`  // of tree, as asked for
-	Carry      []string       `json:"carry,omitempty"` // patterns of the configuration
+	Repository string         `json:"repository"`        // folder that rcc was started for
+	Kind       string         `json:"kind,omitempty"`    // of tree, as asked for
+	Carry      []string       `json:"carry,omitempty"`   // patterns of the configuration
+	Include    bool           `json:"include,omitempty"` // and those of .worktreeinclude
 	Dirty      bool           `json:"dirty,omitempty"`
 	Run        bool           `json:"run,omitempty"` // of rcc run: nothing is kept
 	Terminal   bool           `json:"terminal,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -44,6 +45,9 @@ func (s *session) takeOver(ctx context.Context) error {
 	counted.Wait()
 	if err := errors.Join(err, statErr); err != nil {
 		return err
+	}
+	if slices.Contains(st.Paths, worktree.IncludeName) {
+		s.tell([]string{"the result changes " + worktree.IncludeName + ", which decides what ignored files of the checkout later tasks are shown"})
 	}
 	crashPoint("accepted")
 	s.rec.Tip = h.Tip

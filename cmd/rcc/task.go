@@ -221,7 +221,7 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 	r := &Record{
 		ID: id, State: stateRunning, Phase: "start", Branch: "rcc/" + id, Base: commit, Start: commit,
 		Prompt: prompt, Created: time.Now().UTC(), Repository: st.repo.Path,
-		Dirty: st.config.Dirty.Value, Timeout: st.config.Timeout.Value, Carry: st.config.Carry.Value,
+		Dirty: st.config.Dirty.Value, Timeout: st.config.Timeout.Value, Carry: st.config.Carry.Value, Include: st.config.Include.Value,
 	}
 	if f.Dirty != nil {
 		r.Dirty = *f.Dirty

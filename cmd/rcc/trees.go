@@ -96,7 +96,7 @@ func (s *session) newOverlay(ctx context.Context, spec worktree.TreeSpec, rebuil
 
 // carry finds the ignored files of the checkout that go along, and says which.
 func (s *session) carry(ctx context.Context) (*worktree.Carried, error) {
-	c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: true, Tree: s.rec.Base})
+	c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: s.rec.Include, Tree: s.rec.Base})
 	if c == nil || err != nil {
 		return nil, err
 	}
@@ -197,7 +197,7 @@ func (s *session) standAgain(ctx context.Context) (err error) {
 	}
 	if !there {
 		s.tell([]string{"what was carried along is gone from the cache; it is carried again, as the checkout has it today"})
-		c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: true, Tree: s.rec.Base})
+		c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: s.rec.Include, Tree: s.rec.Base})
 		if err != nil {
 			return err
 		}
@@ -208,13 +208,15 @@ func (s *session) standAgain(ctx context.Context) (err error) {
 	return s.repo.StandAgain(ctx, s.rec.Tree, s.layers)
 }
 
+const cacheGone = "the cache was removed while the task was there: its command may have missed files that it did not change"
+
 // standStill sees to it that a tree can be read after its command has ended. The
 // cache may have been removed under it: what the task changed is not in there.
 func (s *session) standStill(ctx context.Context) error {
 	if s.rec.Tree.Stands() {
 		return nil
 	}
-	s.tell([]string{"the cache was removed while the task was there: its command may have missed files that it did not change"})
+	s.tell([]string{cacheGone})
 	s.layers.Release()
 	s.layers = nil
 	return s.standAgain(ctx)
