@@ -88,6 +88,36 @@ func (c *Cache) each(do func(kind, key, dir string) error) error {
 // either is in its answer or makes the entry again. It returns the folders
 // that are gone, and what they took on disk.
 func (c *Cache) Collect(inUse func() (map[string]bool, error)) (removed []string, bytes int64, err error) {
+	return c.collect(nil, inUse)
+}
+
+// spared is how many entries of a kind Trim leaves, the last used ones.
+var spared = map[string]int{baseKind: 6, gitKind: 20, carryKind: 6}
+
+// Trim is Collect for every day: it leaves the entries that were used last.
+func (c *Cache) Trim(inUse func() (map[string]bool, error)) error {
+	all, err := c.Entries()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b Entry) int { return b.Used.Compare(a.Used) })
+	spare, seen, over := map[string]bool{}, map[string]int{}, false
+	for _, e := range all {
+		if seen[e.Kind]++; seen[e.Kind] <= spared[e.Kind] {
+			spare[e.Kind+"/"+e.Key] = true
+		} else {
+			over = true
+		}
+	}
+	if !over {
+		return nil
+	}
+	_, _, err = c.collect(spare, inUse)
+	return err
+}
+
+// collect is Collect without the entries of spare, by kind/key.
+func (c *Cache) collect(spare map[string]bool, inUse func() (map[string]bool, error)) (removed []string, bytes int64, err error) {
 	claimed := map[string]*held{} // by kind/key
 	lower := map[string][]string{}
 	defer func() {
@@ -97,8 +127,10 @@ func (c *Cache) Collect(inUse func() (map[string]bool, error)) (removed []string
 	}()
 	err = c.each(func(kind, key, dir string) error {
 		name := kind + "/" + key
-		if h := c.claimOld(kind, key); h != nil {
-			claimed[name] = h
+		if !spare[name] {
+			if h := c.claimOld(kind, key); h != nil {
+				claimed[name] = h
+			}
 		}
 		b := baseEntry{held: &held{dir: dir}}
 		if kind == baseKind && missing(b.path(damagedName)) && b.readInfo() == nil {

@@ -101,6 +101,11 @@ func (l *Layers) Ready() error {
 	return l.base.Check()
 }
 
+// Made tells whether any of the layers was made for these.
+func (l *Layers) Made() bool {
+	return l != nil && (l.base.Made || l.git != nil && l.git.made || l.carry != nil && l.carry.made)
+}
+
 // Check waits until all is known of the base. One that is damaged is not used
 // again.
 func (l *Layers) Check() error {

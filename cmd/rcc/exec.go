@@ -104,6 +104,9 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 	case rec.Tree == nil:
 		return exitCannot, fmt.Errorf("cannot enter %s: it never had a tree%s", rec.ID, because(rec))
 	}
+	if !rec.Filled {
+		return exitCannot, fmt.Errorf("cannot enter %s: it ended before its tree had all files%s; start it again", rec.ID, because(rec))
+	}
 	s, err := newSession(env, t, rec)
 	if err != nil {
 		return exitCannot, err

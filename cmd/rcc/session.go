@@ -101,7 +101,7 @@ func (s *session) phase(name string) error {
 // exit status is the command's own, or one of rcc's with an error.
 func (s *session) run(ctx context.Context, input bool) (int, error) {
 	began := time.Now()
-	defer func() { s.layers.Release() }()
+	defer s.leaveLayers()
 	status, err := s.work(ctx, input)
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("cannot go on: interrupted before the command started")
@@ -381,6 +381,7 @@ func (s *session) populate(ctx context.Context, sb *isolate.Sandbox) error {
 			return fmt.Errorf("cannot fill the tree: %w", err)
 		}
 	}
+	s.rec.Filled = true
 	if s.rec.Run {
 		return nil // there will be no harvest
 	}

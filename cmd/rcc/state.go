@@ -56,6 +56,9 @@ type Record struct {
 	// pass, such as a full disk: gc tries again from Phase.
 	Retry bool `json:"retry,omitempty"`
 
+	// Filled says that the tree had all its files: before, nobody may work in it.
+	Filled bool `json:"filled,omitempty"`
+
 	Repository string         `json:"repository"`        // folder that rcc was started for
 	Kind       string         `json:"kind,omitempty"`    // of tree, as asked for
 	Carry      []string       `json:"carry,omitempty"`   // patterns of the configuration

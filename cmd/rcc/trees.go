@@ -222,6 +222,17 @@ func (s *session) standStill(ctx context.Context) error {
 	return s.standAgain(ctx)
 }
 
+// leaveLayers lets the layers go. Whoever added to the cache keeps it in bounds;
+// that it cannot is told by the next gc.
+func (s *session) leaveLayers() {
+	made := s.layers.Made()
+	s.layers.Release()
+	if made {
+		key := s.repo.Key()
+		_ = s.env.dirs.cache(key).Trim(s.env.dirs.store(key).layersInUse)
+	}
+}
+
 // layersInUse are the layers that the trees of tasks stand on which are not over.
 func (s store) layersInUse() (map[string]bool, error) {
 	all, err := s.tasks()
