@@ -39,6 +39,7 @@ type Base struct {
 	names   chan struct{} // closed when the names are known to be right, or not to be
 	checked chan struct{} // closed when all is
 	damage  error
+	cancel  context.CancelFunc // ends the check
 }
 
 // DamagedError is a base that is not as it was made.
@@ -220,12 +221,14 @@ func (c *Cache) newBase(ctx context.Context, r *Repo, spec BaseSpec, name, kin s
 	return b, nil
 }
 
-// Release lets go of the base, after the check has ended. nil is nothing.
+// Release lets go of the base. A check that goes on is given up, so that the
+// next user begins with one. nil is nothing.
 func (b *Base) Release() {
 	if b == nil {
 		return
 	}
-	if b.checked != nil {
+	if b.cancel != nil {
+		b.cancel()
 		<-b.checked
 	}
 	for _, e := range b.entries {

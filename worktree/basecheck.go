@@ -14,6 +14,7 @@ import (
 // startCheck begins to compare the layers with their lists.
 func (b *Base) startCheck(ctx context.Context, c *Cache, r *Repo, spec BaseSpec) {
 	b.names, b.checked = make(chan struct{}), make(chan struct{})
+	ctx, b.cancel = context.WithCancel(ctx)
 	known := sync.OnceFunc(func() { close(b.names) })
 	go func() {
 		b.damage = b.check(ctx, c, r, spec, known)
@@ -29,17 +30,22 @@ func (b *Base) Check() error {
 	return b.damage
 }
 
-// CheckNames is a Check that takes a tenth of the time: it waits only until it
-// is known that no file was added, removed or renamed. What was changed in
-// place, Check tells later. After a restart of the machine it is no quicker.
-func (b *Base) CheckNames() error {
-	<-b.names
+// Known is what Check would say, nil as long as that is not known.
+func (b *Base) Known() error {
 	select {
 	case <-b.checked:
 		return b.damage
 	default:
 		return nil
 	}
+}
+
+// CheckNames is a Check that takes a tenth of the time: it waits only until it
+// is known that no file was added, removed or renamed. What was changed in
+// place, Check tells later. After a restart of the machine it is no quicker.
+func (b *Base) CheckNames() error {
+	<-b.names
+	return b.Known()
 }
 
 // check compares every layer with its list, and once after each boot the
@@ -54,7 +60,7 @@ func (b *Base) check(ctx context.Context, c *Cache, r *Repo, spec BaseSpec, name
 	booted := slices.ContainsFunc(b.entries, func(e *baseEntry) bool { return e.Boot != boot })
 	left := len(b.entries)
 	for _, e := range b.entries {
-		err := e.check(func() {
+		err := e.check(ctx, func() {
 			// The files of layers above the last are few.
 			if left--; left == 0 && !booted {
 				names()

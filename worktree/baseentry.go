@@ -124,7 +124,7 @@ func removeIfThere(path string) error {
 
 // check compares the entry with what was written down when it was made. names
 // is called as soon as it is known that no file was added, removed or renamed.
-func (e *baseEntry) check(names func()) error {
+func (e *baseEntry) check(ctx context.Context, names func()) error {
 	mark, err := markOf(e.path(baseIndexName))
 	if err != nil || mark != e.Index {
 		return e.damaged("its index was changed")
@@ -144,7 +144,10 @@ func (e *baseEntry) check(names func()) error {
 	}
 	if err == nil {
 		names()
-		err = e.checkFiles(root, folders)
+		err = e.checkFiles(ctx, root, folders)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if err != nil {
 		return e.damaged("%v", err)
@@ -163,7 +166,7 @@ const (
 	leastNice = 19     // setpriority(2)
 )
 
-func (e *baseEntry) checkFiles(root *os.File, folders [][]byte) error {
+func (e *baseEntry) checkFiles(ctx context.Context, root *os.File, folders [][]byte) error {
 	if e.Own.Files <= large {
 		return checkFiles(root, folders)
 	}
@@ -177,7 +180,11 @@ func (e *baseEntry) checkFiles(root *os.File, folders [][]byte) error {
 		runtime.LockOSThread()
 		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), leastNice)
 		for _, f := range folders {
-			if err := checkFolder(int(root.Fd()), f); err != nil {
+			err := ctx.Err()
+			if err == nil {
+				err = checkFolder(int(root.Fd()), f)
+			}
+			if err != nil {
 				done <- err
 				return
 			}

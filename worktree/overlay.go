@@ -112,7 +112,18 @@ func (l *Layers) Check() error {
 	if l == nil {
 		return nil
 	}
-	err := l.base.Check()
+	return l.mark(l.base.Check())
+}
+
+// Known is Check without waiting: nil as long as nothing is known against it.
+func (l *Layers) Known() error {
+	if l == nil {
+		return nil
+	}
+	return l.mark(l.base.Known())
+}
+
+func (l *Layers) mark(err error) error {
 	var damaged *DamagedError
 	if errors.As(err, &damaged) {
 		return errors.Join(err, l.cache.markDamaged(damaged))

@@ -197,7 +197,7 @@ func (s *session) tellDamage() error {
 	if s.rec.Run && !s.rec.Tree.Stands() {
 		s.tell([]string{cacheGone})
 	}
-	err := s.layers.Check()
+	err := s.layers.Known()
 	var damaged *worktree.DamagedError
 	if errors.As(err, &damaged) {
 		s.tell([]string{"the command may have read a wrong file: " + oneLine(damaged) + "; the next task gets a new base"})

@@ -55,11 +55,22 @@ func (s *session) instead(err error) (reason string, ok bool) {
 	if err == nil || s.rec.Kind != treeAuto {
 		return "", false
 	}
-	var none *worktree.NoOverlayError
-	if errors.As(err, &none) || isolate.NoOverlay(err) {
+	if noOverlay(err) || noCache(err) {
 		return oneLine(err), true
 	}
 	return "", false
+}
+
+// noOverlay tells of an error that says that there is none to be had.
+func noOverlay(err error) bool {
+	var none *worktree.NoOverlayError
+	return errors.As(err, &none) || isolate.NoOverlay(err)
+}
+
+// noCache tells of an error that says that a folder cannot be written to. A
+// checkout may be possible then.
+func noCache(err error) bool {
+	return slices.ContainsFunc([]error{unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.ENOTDIR}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // fallBack makes a checkout where an overlay could not be had, and says so. It is
@@ -67,7 +78,7 @@ func (s *session) instead(err error) (reason string, ok bool) {
 // overlay of two new folders cannot be had either.
 func (s *session) fallBack(ctx context.Context, spec worktree.TreeSpec, reason string) error {
 	s.tell([]string{"the tree is a checkout, which takes longer to make than an overlay: " + reason})
-	if s.tryOverlay(ctx) != nil {
+	if noOverlay(s.tryOverlay(ctx)) {
 		s.rememberRefusal(reason)
 	}
 	s.layers.Release()
