@@ -223,14 +223,14 @@ func (w *carryWriter) fill(j carryJob) error {
 }
 
 // errGone says that a file of the checkout was removed, or replaced by one of
-// another kind, since it was listed: the snapshot is without it.
+// another kind, since it was listed, or cannot be read: the snapshot is without it.
 var errGone = errors.New("it is gone")
 
 // source turns an error of looking up a name in the checkout into errGone when
 // it says so. ENXIO is a socket's, open(2).
 func source(err error) error {
 	switch err {
-	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENXIO:
+	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENXIO, unix.EACCES, unix.EPERM:
 		return errGone
 	}
 	return err

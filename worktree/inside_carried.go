@@ -3,6 +3,7 @@ package worktree
 import (
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -82,11 +83,20 @@ func (w *overlayWalk) tracks(tree, p string) (bool, error) {
 }
 
 // plainFile says whether a path leads to a file or a link, through folders only.
+// All of these can be listed: in another there might be a pipe that git opens,
+// and that nobody knows of.
 func (w *overlayWalk) plainFile(p string) bool {
 	for i, name := range strings.Split(p, "/") {
 		if i >= deepest || checkName(name, true) != "" {
 			return false
 		}
+	}
+	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+		fd, err := openWithin(w.root, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return false
+		}
+		unix.Close(fd)
 	}
 	fd, err := openWithin(w.root, p, unix.O_PATH)
 	if err != nil {

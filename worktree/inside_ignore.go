@@ -48,6 +48,9 @@ func (q *ignoreAsker) start() error {
 
 // ask returns for each path whether it is ignored.
 func (q *ignoreAsker) ask(paths []string) ([]bool, error) {
+	if err := q.h.pipes.check(); err != nil {
+		return nil, err
+	}
 	if len(paths) == 0 {
 		return nil, nil
 	}

@@ -8,10 +8,11 @@ import (
 )
 
 // pipes are those in places where git reads files by itself. Whoever opens one
-// of them for reading gets an end of file soon. There may be any number: opened
-// without waiting for a reader, a pipe takes no thread (fifo(7), ENXIO).
+// of them for reading gets an end of file soon. Opened without waiting for a
+// reader, a pipe takes no thread (fifo(7), ENXIO).
 type pipes struct {
 	mu    sync.Mutex
+	many  bool
 	paths []string
 	done  chan struct{}
 }
@@ -19,9 +20,25 @@ type pipes struct {
 // pipeRound is the time between two looks for readers.
 const pipeRound = 2 * time.Millisecond
 
+// mostPipes are served: each is one more to look at for each that git opens.
+const mostPipes = 500
+
+// check refuses a tree with more of them, before git opens one.
+func (s *pipes) check() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.many {
+		return refuse("more than %d of its .gitignore and .gitattributes are pipes; remove them: find . -type p -delete", mostPipes)
+	}
+	return nil
+}
+
 func (s *pipes) serve(path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.many = len(s.paths) >= mostPipes; s.many {
+		return
+	}
 	s.paths = append(s.paths, path)
 	if s.done == nil {
 		s.done = make(chan struct{})

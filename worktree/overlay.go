@@ -28,7 +28,11 @@ func (l *Layers) Carry(ctx context.Context, c *Carried) error {
 	if c == nil || len(c.Paths) == 0 {
 		return nil
 	}
-	key := c.Key()
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	key := c.Key() + "-" + boot
 	for g := range generations { // as with git layers
 		name := key
 		if g > 0 {

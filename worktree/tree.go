@@ -113,7 +113,7 @@ func (r *Repo) NewTree(ctx context.Context, spec TreeSpec) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.checkComplete(ctx, spec.Base); err != nil {
+	if err := r.CheckComplete(ctx, spec.Base); err != nil {
 		return nil, err
 	}
 	if t.Stores, err = objectStores(filepath.Join(r.CommonDir, "objects")); err != nil {
@@ -181,9 +181,9 @@ func parseLent(out []byte, id, format string) (*lent, error) {
 	return refs, nil
 }
 
-// checkComplete refuses a commit whose files a partial clone has not fetched:
+// CheckComplete refuses a commit whose files a partial clone has not fetched:
 // inside there is nobody to fetch them from.
-func (r *Repo) checkComplete(ctx context.Context, commit string) error {
+func (r *Repo) CheckComplete(ctx context.Context, commit string) error {
 	if !r.PartialClone {
 		return nil
 	}

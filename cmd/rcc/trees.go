@@ -165,6 +165,9 @@ func (s *session) standOn(ctx context.Context, commit string, rebuild bool) (*wo
 	if s.sight != nil && s.sight.Commit == commit {
 		tree = s.sight.Tree
 	}
+	if err := s.repo.CheckComplete(ctx, commit); err != nil {
+		return nil, err
+	}
 	cache := s.env.dirs.cache(s.repo.Key())
 	if !cache.HasBases() {
 		// A base of a large repository takes seconds and a gigabyte. Where no
