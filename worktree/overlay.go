@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -262,6 +263,12 @@ func (l *Layers) CarryAgain(ctx context.Context, t *Tree) (bool, error) {
 	}
 	l.carry = h
 	return true, nil
+}
+
+// WasCarried tells whether a path of the tree was carried along, or lies in what
+// was.
+func (t *Tree) WasCarried(path string) bool {
+	return slices.ContainsFunc(t.Carried, func(c string) bool { return path == c || strings.HasPrefix(path, c+"/") })
 }
 
 // entryOf is the key of the entry that a layer belongs to.

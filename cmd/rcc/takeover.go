@@ -46,14 +46,26 @@ func (s *session) takeOver(ctx context.Context) error {
 	if err := errors.Join(err, statErr); err != nil {
 		return err
 	}
-	if slices.Contains(st.Paths, worktree.IncludeName) {
-		s.tell([]string{"the result changes " + worktree.IncludeName + ", which decides what ignored files of the checkout later tasks are shown"})
-	}
+	s.tell(pathNotes(s.rec.Tree, st.Paths))
 	crashPoint("accepted")
 	s.rec.Tip = h.Tip
 	s.rec.Files, s.rec.Added, s.rec.Removed = st.Files, st.Added, st.Removed
 	s.rec.State, s.rec.Reason = stateReview, ""
 	return nil
+}
+
+// pathNotes says what of a result's paths has to do with ignored files.
+func pathNotes(tree *worktree.Tree, paths []string) (notes []string) {
+	if slices.Contains(paths, worktree.IncludeName) {
+		notes = append(notes, "the result changes "+worktree.IncludeName+", which decides what ignored files of the checkout later tasks are shown")
+	}
+	const most = 5
+	for _, p := range paths {
+		if tree.WasCarried(p) && len(notes) <= most {
+			notes = append(notes, "the result has a file that was carried along, which the task added by force: "+p)
+		}
+	}
+	return notes
 }
 
 // nothingChanged is the end of a task whose tree is as it was at the start.
