@@ -239,7 +239,7 @@ func (t *Tree) harvestJob(ctx context.Context, r *Repo, opt HarvestOptions, file
 	p := harvestParams{
 		Tree: t.Path, Home: insideHome, Branch: t.branch(), Base: t.Base, Format: t.Format,
 		Message: oneArgument(opt.Message), Author: opt.Author, Date: fmt.Sprintf("@%d %s", opt.Time.Unix(), opt.Time.Format("-0700")),
-		FilesOnly: filesOnly, Limits: opt.Limits, Carried: t.Carried,
+		FilesOnly: filesOnly, Limits: opt.Limits, Carried: t.Carried, CarryGone: t.carryGone(),
 	}
 	for _, s := range t.Stores {
 		p.Stores = append(p.Stores, s.Target)

@@ -30,6 +30,7 @@ type harvestParams struct {
 	Upper     string   // the upper layer of it by itself, when the tree is an overlay
 	LowerTree string   // id of the git tree that the layers below show
 	Carried   []string // paths that were carried along: never part of the result
+	CarryGone bool     // and the layer that has them is not there any more
 	Home      string   // our git directory, made by the host, writable
 	Stores    []string // the host's object stores
 	Branch    string   // full name of the task's branch

@@ -36,6 +36,7 @@ func (w *overlayWalk) parentEntry(at string, p entry) {
 	switch {
 	case !leads:
 		w.absent(at, p)
+	case w.h.p.CarryGone: // as it was committed: nobody can tell
 	case p.mode == modeTree:
 		w.next = append(w.next, spot{path: at, parent: p.id})
 	case w.plainFile(at):

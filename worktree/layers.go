@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -34,6 +35,14 @@ func (t *Tree) lentFile() string {
 		return filepath.Join(t.Lower[0], ".git", "packed-refs")
 	}
 	return t.path(refsName)
+}
+
+// carryGone tells whether an overlay's layer of carried files is lost.
+func (t *Tree) carryGone() bool {
+	there := func(dir string) bool {
+		return filepath.Base(filepath.Dir(filepath.Dir(dir))) == carryKind && !missing(dir)
+	}
+	return t.overlay() && len(t.Carried) > 0 && !slices.ContainsFunc(t.Lower, there)
 }
 
 // harvestLayers are the mounts that show the harvester an overlay tree: all of

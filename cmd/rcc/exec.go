@@ -117,7 +117,7 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 	if err := followBranchLocked(ctx, s.repo, rec); err != nil {
 		return exitCannot, err
 	}
-	if err := s.standAgain(ctx); err != nil {
+	if err := s.standAgain(ctx, true); err != nil {
 		return exitCannot, err
 	}
 	defer s.layers.Release()

@@ -196,7 +196,10 @@ func (s *session) standOn(ctx context.Context, commit string, rebuild bool) (*wo
 
 // standAgain holds the layers of a finished task's tree, and makes those again
 // that were removed since.
-func (s *session) standAgain(ctx context.Context) (err error) {
+//
+// carry says whether the carried files are wanted too. For the harvest those of
+// today would be a change that nobody made.
+func (s *session) standAgain(ctx context.Context, carry bool) (err error) {
 	if s.rec.Tree.Kind != worktree.KindOverlay {
 		return nil
 	}
@@ -209,7 +212,7 @@ func (s *session) standAgain(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if !there {
+	if !there && carry {
 		s.tell([]string{"what was carried along is gone from the cache; it is carried again, as the checkout has it today"})
 		c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: s.rec.Include, Tree: s.rec.Base})
 		if err != nil {
@@ -233,7 +236,7 @@ func (s *session) standStill(ctx context.Context) error {
 	s.tell([]string{cacheGone})
 	s.layers.Release()
 	s.layers = nil
-	return s.standAgain(ctx)
+	return s.standAgain(ctx, false)
 }
 
 // leaveLayers lets the layers go. Whoever added to the cache keeps it in bounds;
