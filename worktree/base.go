@@ -55,7 +55,7 @@ func (e *DamagedError) Error() string {
 }
 
 // baseFormat is part of every key: entries of other versions are not looked at.
-const baseFormat = 1
+const baseFormat = 2
 
 // A base that is damaged while tasks use it stays where it is; its successors
 // are named <key>.1, <key>.2, … This is how many there may be.

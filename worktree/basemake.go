@@ -66,6 +66,9 @@ func (j *baseJob) finish(from string, began time.Time, only map[string]bool, low
 	if info.Files, err = settle(root, index, j.repo.Format, settled(began), only); err != nil {
 		return fmt.Errorf("cannot make a base: %w", err)
 	}
+	if index, err = markedValid(index, j.repo.Format); err != nil {
+		return fmt.Errorf("cannot make a base: %w", err)
+	}
 	// Before the list is made: all whiteouts of an overlay are links to one in
 	// its work folder (fs/overlayfs/dir.c, ovl_whiteout), and removing a link is a
 	// change of the others.

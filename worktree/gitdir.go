@@ -22,6 +22,7 @@ type gitDir struct {
 	exclude    []byte
 	packedRefs []byte
 	refs       map[string]string // loose refs: name to what the file holds
+	more       map[string]string // further files, in the directory itself
 }
 
 // write makes the directory with all that git expects in one.
@@ -55,6 +56,9 @@ func (d gitDir) writeFiles(dir string) error {
 			return fmt.Errorf("cannot write the ref %s", quotePath(name))
 		}
 		put(name, value+"\n")
+	}
+	for name, text := range d.more {
+		put(name, text)
 	}
 	for name, data := range files {
 		path := filepath.Join(dir, name)

@@ -22,6 +22,7 @@ type indexFile struct {
 	idBytes int
 	at      []uint32    // where each entry begins, in order of their paths
 	lines   []indexLine // instead of at: entries whose paths are not whole in data
+	end     int         // where the last entry ends
 	skips   bool        // some entry is left out by a sparse checkout
 }
 
@@ -79,7 +80,8 @@ func parseIndex(data []byte, format string) (*indexFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x, x.extensions(end)
+	x.end = end
+	return x, x.extensions()
 }
 
 // scan finds the entries and returns where they end.
@@ -130,16 +132,27 @@ func (x *indexFile) scan(n int, version uint32) (int, error) {
 }
 
 // extensions refuses those without which the entries are not the whole.
-func (x *indexFile) extensions(at int) error {
-	for at < len(x.data) {
-		if len(x.data)-at < 8 {
+func (x *indexFile) extensions() error {
+	partial := false
+	err := x.eachExtension(func(kind string, _ []byte) { partial = partial || kind == "link" || kind == "sdir" })
+	if err == nil && partial {
+		err = errAgentIndex
+	}
+	return err
+}
+
+// eachExtension calls do with every extension.
+func (x *indexFile) eachExtension(do func(kind string, body []byte)) error {
+	for rest := x.data[x.end:]; len(rest) > 0; {
+		if len(rest) < 8 {
 			return errAgentIndex
 		}
-		kind, size := string(x.data[at:at+4]), int64(binary.BigEndian.Uint32(x.data[at+4:]))
-		if kind == "link" || kind == "sdir" || int64(len(x.data)-at-8) < size {
+		size := int64(binary.BigEndian.Uint32(rest[4:]))
+		if int64(len(rest)-8) < size {
 			return errAgentIndex
 		}
-		at += 8 + int(size)
+		do(string(rest[:4]), rest[8:8+size])
+		rest = rest[8+size:]
 	}
 	return nil
 }

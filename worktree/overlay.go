@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -181,6 +181,9 @@ func (r *Repo) layOver(ctx context.Context, t *Tree, refs *lent, on *Layers) err
 	if err != nil {
 		return err
 	}
+	if t.Monitor = t.wantsMonitor(on.base.Files); t.Monitor {
+		d.monitor(t.Path, r.Format)
+	}
 	if on.git, err = on.cache.gitLayer(ctx, d, on.base.Index); err != nil {
 		return err
 	}
@@ -234,6 +237,9 @@ func (r *Repo) StandAgain(ctx context.Context, t *Tree, on *Layers) error {
 		d, err := r.privateDir(t, refs)
 		if err != nil {
 			return err
+		}
+		if t.Monitor = t.wantsMonitor(on.base.Files); t.Monitor {
+			d.monitor(t.Path, r.Format)
 		}
 		if git, err = on.cache.gitLayer(ctx, d, on.base.Index); err != nil {
 			return err
@@ -390,13 +396,10 @@ func (d *gitDir) key(index string) string {
 	part(d.shallow)
 	part(d.exclude)
 	part(d.packedRefs)
-	names := make([]string, 0, len(d.refs))
-	for name := range d.refs {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
-		part([]byte(name + " " + d.refs[name]))
+	for _, files := range []map[string]string{d.refs, d.more} {
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			part([]byte(name + " " + files[name]))
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

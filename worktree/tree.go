@@ -68,6 +68,7 @@ type Tree struct {
 	LowerTree string   // overlay: id of the git tree that the layers show, which is Start's
 	MapLower  bool     // overlay: the layers belong to root, and are shown as the agent's own
 	Carried   []string // paths that were carried along; never part of a result
+	Monitor   bool     // overlay: git asks our executable which files changed (MonitorMain)
 }
 
 // The kinds of trees.
@@ -272,7 +273,7 @@ func (t *Tree) Mounts() []Mount {
 	if t.overlay() {
 		tree = Mount{Target: t.Path, Lower: t.layers(), Upper: t.path(ownName), Writable: true}
 	}
-	return append([]Mount{tree}, t.storeMounts()...)
+	return append(append([]Mount{tree}, t.storeMounts()...), t.monitorMounts()...)
 }
 
 // PlanMounts are the mounts that a tree of a kind in dir will have. Nothing is

@@ -34,6 +34,8 @@ func main() {
 	switch filepath.Base(os.Args[0]) {
 	case worktree.HarvestName:
 		os.Exit(worktree.HarvestMain())
+	case worktree.MonitorName:
+		os.Exit(worktree.MonitorMain())
 	case supervisorName:
 		os.Exit(supervise(os.Args, os.Environ()))
 	}
