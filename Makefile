@@ -5,7 +5,7 @@ PREFIX      ?= /usr/local
 DESTDIR     ?=
 VERSION     ?=
 FUZZTIME    ?= 50000x
-TESTTIMEOUT ?= 10m
+TESTTIMEOUT ?= 20m
 
 # The tools are run at fixed versions and stay out of go.mod.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2

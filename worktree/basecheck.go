@@ -30,6 +30,15 @@ func (b *Base) Check() error {
 	return b.damage
 }
 
+// ready is what a user of the base waits for: Check, or CheckNames where that
+// would take long.
+func (b *Base) ready() error {
+	if b.Files > large {
+		return b.CheckNames()
+	}
+	return b.Check()
+}
+
 // Known is what Check would say, nil as long as that is not known.
 func (b *Base) Known() error {
 	select {

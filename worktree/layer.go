@@ -57,7 +57,7 @@ func (c *Cache) fillFromOther(ctx context.Context, j *baseJob, kin string) error
 		return errInFull
 	}
 	old.startCheck(ctx, c, j.repo, j.spec)
-	if err := old.Check(); err != nil {
+	if err := old.ready(); err != nil {
 		return errInFull
 	}
 	name, info := old.entries[0].name(), old.entries[0].baseInfo
@@ -171,7 +171,7 @@ func (j *baseJob) layer(ctx context.Context, c *Cache, old *Base, changed map[st
 	if err := j.run(ctx, mounts, "read-tree", "-v", "-m", "-u", old.Tree, j.spec.Tree); err != nil {
 		return err
 	}
-	if err := old.Check(); err != nil {
+	if err := old.ready(); err != nil {
 		return err
 	}
 	var lower []lowerBase

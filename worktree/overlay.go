@@ -100,10 +100,7 @@ func (l *Layers) Ready() error {
 	if l == nil {
 		return nil
 	}
-	if l.base.Files > large {
-		return l.base.CheckNames()
-	}
-	return l.base.Check()
+	return l.base.ready()
 }
 
 // Made tells whether any of the layers was made for these.

@@ -16,7 +16,7 @@ import (
 
 // monitorSteps is how many batches of changes are tried in one task, unless
 // RCC_STEPS says otherwise.
-const monitorSteps = 80
+const monitorSteps = 50
 
 // TestStatusAsWithoutMonitor makes random changes, with and without git, in a
 // task whose git asks our hook what changed. After each batch git must say the

@@ -17,7 +17,7 @@ import (
 
 // propertyCases is how many random changes are tried with each kind of tree,
 // unless RCC_CASES says otherwise.
-const propertyCases = 250
+const propertyCases = 200
 
 // TestSameTreeAsGit makes random changes in a task's tree and in a plain clone:
 // what rcc takes over must be the tree that git add -A records in the clone.

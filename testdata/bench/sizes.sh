@@ -53,7 +53,7 @@ first_base() {
     sample base-full "$start"
     if [ -d "$XDG_CACHE_HOME/rcc" ]; then sample cache "$(disk "$XDG_CACHE_HOME/rcc")"; fi
     # A task that stays, so that no rcc gc between measurements takes the base away.
-    timeout "$patience" rcc run --keep --name kept -- sh -c 'echo kept >kept' 2>../discard.log || { cat ../discard.log >&2; return 1; }
+    timeout "$patience" rcc run --keep --name kept -- sh -c "$(edit 1 0 kept)" 2>../discard.log || { cat ../discard.log >&2; return 1; }
 }
 
 start_and_status() {
