@@ -202,7 +202,7 @@ func (t *Tree) makeHarvestDir(r *Repo) error {
 	}
 	// No filter, hook or monitor is configured here. protectHFS and protectNTFS
 	// make git refuse the same names as we do.
-	config := formatConfig(t.Format) + "[core]\n\tbare = false\n\tprotectHFS = true\n\tprotectNTFS = true\n\tsafecrlf = false\n" + r.carriedConfig()
+	config := formatConfig(t.Format) + "[core]\n\tbare = false\n\tprotectHFS = true\n\tprotectNTFS = true\n\tsafecrlf = false\n\tfsync = none\n" + r.carriedConfig()
 	g := gitDir{head: "refs/heads/tip", config: config, shallow: shallow, exclude: exclude}
 	if err := g.write(home); err != nil {
 		return err

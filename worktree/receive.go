@@ -45,12 +45,15 @@ func (t *Tree) makeIncoming(r *Repo) error {
 // (receive says so itself);
 // protocol.* leaves git no way to reach anything;
 // bigFileThreshold streams what is larger instead of holding it in memory.
+// fsync=none: what lies here is received again after a crash of the machine; it is
+// forced to the disk when it goes into the repository, as the user's settings say.
 // No ref of the borrowed stores is offered as known: there may be thousands.
 const quarantineConfig = `[core]
 	bare = true
 	protectHFS = true
 	protectNTFS = true
 	bigFileThreshold = 64m
+	fsync = none
 	alternateRefsPrefixes = refs/rcc-none/
 [fetch]
 	fsckObjects = true
