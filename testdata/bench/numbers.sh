@@ -72,7 +72,7 @@ processes() { # TRACE
         /\+\+\+ exited with/ && ($1 in began) { ended[$1] = now }
         END {
             for (i = 1; i <= n; i++) {
-                p = order[i]; d = ended[p] - began[p]
+                p = order[i]; d = (p in ended) ? ended[p] - began[p] : 0
                 printf "%8.1f %8.1f  %s\n", began[p], d, what[p]
                 if (what[p] ~ /^git /) { gits++; all += d }
             }
