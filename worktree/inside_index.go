@@ -143,6 +143,9 @@ func (x *indexFile) extensions() error {
 
 // eachExtension calls do with every extension.
 func (x *indexFile) eachExtension(do func(kind string, body []byte)) error {
+	if x.end > len(x.data) { // the padding of the last entry is cut off
+		return errAgentIndex
+	}
 	for rest := x.data[x.end:]; len(rest) > 0; {
 		if len(rest) < 8 {
 			return errAgentIndex
