@@ -186,6 +186,11 @@ func (g *collector) resume(ctx context.Context, t task) error {
 		return err
 	}
 	s.repo = g.repo
+	if rec.Tree != nil {
+		if err := rec.Tree.Rest(); err != nil {
+			return err
+		}
+	}
 	switch rec.Phase {
 	case "command", "harvest", "accept":
 		again := rec.Retry
