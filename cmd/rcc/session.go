@@ -245,12 +245,7 @@ func (s *session) makeTree(ctx context.Context) error {
 		return err
 	}
 	s.spec.Carried = carried
-	if err := s.newTree(ctx, s.spec); err != nil {
-		return err
-	}
-	s.rec.Base, s.rec.Start = s.rec.Tree.Base, s.rec.Tree.Start
-	s.tell(s.rec.Tree.Notes)
-	return nil
+	return s.newTree(ctx, s.spec)
 }
 
 func (s *session) openRepository(ctx context.Context) (err error) {

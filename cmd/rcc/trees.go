@@ -33,7 +33,7 @@ func (d dirs) cache(key string) *worktree.Cache {
 // makeTree makes a tree of the kind that was asked for.
 func (s *session) newTree(ctx context.Context, spec worktree.TreeSpec) error {
 	if s.rec.Kind == worktree.KindCheckout || s.rec.Kind == treeAuto && s.overlayRefused() {
-		return s.newCheckout(ctx, spec)
+		return s.prepareTree(ctx, spec)
 	}
 	err := s.newOverlay(ctx, spec, false)
 	if err != nil && s.damaged() {
@@ -45,9 +45,25 @@ func (s *session) newTree(ctx context.Context, spec worktree.TreeSpec) error {
 	return err
 }
 
-func (s *session) newCheckout(ctx context.Context, spec worktree.TreeSpec) (err error) {
-	s.rec.Tree, err = s.repo.NewTree(ctx, spec)
-	return err
+// prepareTree notes what a new tree starts from: with --dirty, each attempt makes
+// a snapshot of its own.
+func (s *session) prepareTree(ctx context.Context, spec worktree.TreeSpec) (err error) {
+	if s.rec.Tree, err = s.repo.NewTree(ctx, spec); err != nil {
+		return err
+	}
+	s.rec.Base, s.rec.Start = s.rec.Tree.Base, s.rec.Tree.Start
+	s.tell(s.rec.Tree.Notes)
+	return nil
+}
+
+// giveUpTree makes room for another attempt. Nothing has run in the tree.
+func (s *session) giveUpTree() error {
+	s.layers.Release()
+	s.layers = nil
+	if s.rec.Tree == nil {
+		return nil
+	}
+	return s.rec.Tree.Remove()
 }
 
 // instead tells whether a task can go on with a checkout after an error.
@@ -81,14 +97,11 @@ func (s *session) fallBack(ctx context.Context, spec worktree.TreeSpec, reason s
 	if noOverlay(s.tryOverlay(ctx)) {
 		s.rememberRefusal(reason)
 	}
-	s.layers.Release()
-	s.layers, spec.On = nil, nil
-	if s.rec.Tree != nil {
-		if err := s.rec.Tree.RemoveWork(); err != nil {
-			return err
-		}
+	if err := s.giveUpTree(); err != nil {
+		return err
 	}
-	return s.newCheckout(ctx, spec)
+	spec.On = nil
+	return s.prepareTree(ctx, spec)
 }
 
 // newOverlay makes the layers that are not there yet, and the task's own.
@@ -101,8 +114,7 @@ func (s *session) newOverlay(ctx context.Context, spec worktree.TreeSpec, rebuil
 	if err := layers.Carry(ctx, spec.Carried); err != nil {
 		return err
 	}
-	s.rec.Tree, err = s.repo.NewTree(ctx, spec)
-	return err
+	return s.prepareTree(ctx, spec)
 }
 
 // carry finds the ignored files of the checkout that go along, and says which.
@@ -146,14 +158,9 @@ func (s *session) damaged() bool {
 }
 
 // standBetter puts a tree whose base turned out to be damaged on a new one.
-// Nothing has run in it.
 func (s *session) standBetter(ctx context.Context) error {
-	s.layers.Release()
-	s.layers = nil
-	if s.rec.Tree != nil {
-		if err := s.rec.Tree.RemoveWork(); err != nil {
-			return err
-		}
+	if err := s.giveUpTree(); err != nil {
+		return err
 	}
 	return s.newOverlay(ctx, s.spec, true)
 }
