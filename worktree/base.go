@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -145,14 +146,35 @@ func (c *Cache) base(ctx context.Context, r *Repo, spec BaseSpec, check bool) (*
 	return nil, fmt.Errorf("cannot use the cache in %s: %d bases of one commit are damaged; end the tasks and run: rcc gc", quotePath(c.dir), generations)
 }
 
+// Has tells, by a few look-ups, whether there is a base of spec.Tree, which has to
+// be known here. That it is as it was made, only Base finds out.
+func (c *Cache) Has(r *Repo, spec BaseSpec) bool {
+	key, _, err := baseKey(r, spec.Tree, spec)
+	if err != nil {
+		return false
+	}
+	for g := range generations {
+		dir := c.path(baseKind, generation(key, g))
+		if !missing(filepath.Join(dir, infoName)) && missing(filepath.Join(dir, damagedName)) {
+			return true
+		}
+	}
+	return false
+}
+
+// generation is the name of the entry that takes the place of g damaged ones.
+func generation(key string, g int) string {
+	if g == 0 {
+		return key
+	}
+	return key + "." + strconv.Itoa(g)
+}
+
 // findBase returns the base of that key, or else a free name for it.
 func (c *Cache) findBase(ctx context.Context, key string) (*Base, string, error) {
 	free := ""
 	for g := range generations {
-		name := key
-		if g > 0 {
-			name += "." + strconv.Itoa(g)
-		}
+		name := generation(key, g)
 		b, err := c.openBase(ctx, name)
 		if b != nil || err != nil {
 			return b, name, err

@@ -103,6 +103,36 @@ func TestBaseKeys(t *testing.T) {
 	}
 }
 
+// TestHasBase: Has is there to save a look at what Base would find, and no more.
+func TestHasBase(t *testing.T) {
+	b := newBaker(t, "sha1")
+	commit := b.rich()
+	spec := b.spec(commit)
+	spec.Tree = b.g("rev-parse", commit+"^{tree}")
+	has := func(want bool, when string) {
+		t.Helper()
+		if b.cache.Has(b.repo, spec) != want {
+			t.Errorf("%s: %v", when, !want)
+		}
+	}
+	has(false, "empty")
+	base := b.base(commit)
+	has(true, "made")
+	other := spec
+	other.MapOwner = true
+	if b.cache.Has(b.repo, other) {
+		t.Error("that of another owner will do")
+	}
+	if err := b.cache.markDamaged(&DamagedError{name: base.entries[0].name()}); err != nil {
+		t.Fatal(err)
+	}
+	has(false, "damaged")
+	if again := b.base(commit); !again.Made || again.Layers[0] == base.Layers[0] {
+		t.Errorf("%+v", again)
+	}
+	has(true, "made beside a damaged one")
+}
+
 func TestBaseDamage(t *testing.T) {
 	at := func(b *Base, name string) string { return filepath.Join(b.Layers[0], name) }
 	cases := map[string]func(*Base) error{

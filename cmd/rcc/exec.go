@@ -111,6 +111,7 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 	if err != nil {
 		return exitCannot, err
 	}
+	s.progress = progressLine(env)
 	if s.repo, err = s.git.Open(ctx, rec.Repository); err != nil {
 		return exitCannot, err
 	}

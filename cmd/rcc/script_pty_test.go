@@ -130,30 +130,9 @@ func startPty(ts *testscript.TestScript, size, program string, args []string) (*
 
 // startOnPty starts a command in a session of its own, on a new terminal.
 func startOnPty(cmd *exec.Cmd, size string) (*scriptPty, error) {
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0) // non-blocking: Close ends a Read
+	master, slave, err := openPty(size)
 	if err != nil {
 		return nil, err
-	}
-	fail := func(err error) (*scriptPty, error) {
-		master.Close()
-		return nil, err
-	}
-	var n int
-	if err := ptyControl(master, func(fd int) error {
-		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-			return err
-		}
-		n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
-		return err
-	}); err != nil {
-		return fail(fmt.Errorf("cannot set up a terminal: %w", err))
-	}
-	if err := setPtySize(master, size); err != nil {
-		return fail(err)
-	}
-	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		return fail(err)
 	}
 	defer slave.Close()
 
@@ -161,7 +140,8 @@ func startOnPty(cmd *exec.Cmd, size string) (*scriptPty, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
-		return fail(err)
+		master.Close()
+		return nil, err
 	}
 	go p.read()
 	go func() {
@@ -169,6 +149,33 @@ func startOnPty(cmd *exec.Cmd, size string) (*scriptPty, error) {
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// openPty makes a terminal and gives both its ends.
+func openPty(size string) (master, slave *os.File, err error) {
+	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0) // non-blocking: Close ends a Read
+	if err != nil {
+		return nil, nil, err
+	}
+	var n int
+	err = ptyControl(master, func(fd int) error {
+		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+			return err
+		}
+		n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		return err
+	})
+	if err == nil {
+		err = setPtySize(master, size)
+	}
+	if err == nil {
+		slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	}
+	if err != nil {
+		master.Close()
+		return nil, nil, fmt.Errorf("cannot set up a terminal: %w", err)
+	}
+	return master, slave, nil
 }
 
 func (p *scriptPty) read() {

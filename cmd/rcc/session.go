@@ -64,6 +64,8 @@ const (
 	exitCannot   = 125
 )
 
+var errInterrupted = errors.New("cannot go on: interrupted before the command started")
+
 func newSession(env *surroundings, t task, r *Record) (*session, error) {
 	s := &session{env: env, task: t, rec: r, stop: make(chan syscall.Signal, 1)}
 	var err error
@@ -104,7 +106,7 @@ func (s *session) run(ctx context.Context, input bool) (int, error) {
 	defer s.leaveLayers()
 	status, err := s.work(ctx, input)
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("cannot go on: interrupted before the command started")
+		err = errInterrupted
 	}
 	if err != nil {
 		// What was there to take over is kept by the folder; the record says

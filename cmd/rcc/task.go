@@ -74,6 +74,11 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 	if c.Detach != nil {
 		detach = *c.Detach
 	}
+	if !detach {
+		if err := st.warm(ctx); err != nil {
+			return err
+		}
+	}
 	t, lock, size, err := st.begin(ctx, c.JSON)
 	if err != nil {
 		return err

@@ -193,6 +193,9 @@ func (s *session) standOn(ctx context.Context, commit string, rebuild bool) (*wo
 		InUse: func() (map[string]bool, error) { return s.env.dirs.store(s.repo.Key()).layersInUse() },
 	})
 	if err != nil {
+		if s.progress != nil {
+			s.progress(0, 0)
+		}
 		return nil, err
 	}
 	if base.Rebuilt != "" {
