@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -33,6 +34,9 @@ type client struct {
 	signal func(syscall.Signal)
 
 	detached atomic.Bool
+
+	sizeMu sync.Mutex   // held while a size is sent: a later one never overtakes it
+	sent   isolate.Size // last
 }
 
 var (
@@ -56,6 +60,9 @@ func terminalSize(env *surroundings) *isolate.Size {
 // run connects the streams until the program ends, and gives how it ended.
 func (c *client) run() (over, error) {
 	defer c.f.rw.Close()
+	if c.hello.Size != nil {
+		c.sent = *c.hello.Size
+	}
 	if err := c.f.writeJSON(frameHello, c.hello); err != nil {
 		return over{}, errLost
 	}
@@ -153,6 +160,9 @@ func (c *client) input() {
 	for {
 		n, err := c.env.stdin.Read(buf)
 		p := buf[:n]
+		if n > 0 {
+			c.resize(false)
+		}
 		if c.hello.Terminal && c.detachable {
 			for i, b := range p {
 				if b == detachKey {
@@ -172,6 +182,24 @@ func (c *client) input() {
 	}
 }
 
+// resize sends the size of the user's terminal; unless again is set, only where
+// it differs from what was sent. The signal that tells of a new size and what is
+// typed after it come by two ways (SIGWINCH, signal(7)): without a look at the
+// size before each input a key could overtake it.
+func (c *client) resize(again bool) {
+	if !c.hello.Terminal {
+		return
+	}
+	c.sizeMu.Lock()
+	defer c.sizeMu.Unlock()
+	size := terminalSize(c.env)
+	if size == nil || !again && *size == c.sent {
+		return
+	}
+	c.sent = *size
+	c.f.writeJSON(frameResize, size)
+}
+
 func (c *client) detach() {
 	c.detached.Store(true)
 	c.f.rw.Close()
@@ -186,9 +214,7 @@ func (c *client) signals(in chan os.Signal, done chan struct{}) {
 		case sig := <-in:
 			switch {
 			case sig == syscall.SIGWINCH:
-				if size := terminalSize(c.env); size != nil {
-					c.f.writeJSON(frameResize, size)
-				}
+				c.resize(true)
 			case c.detachable && (sig == syscall.SIGHUP || c.signal == nil):
 				c.detach()
 				return
