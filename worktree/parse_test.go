@@ -301,8 +301,12 @@ func TestReadAlternates(t *testing.T) {
 		t.Errorf("%+v, %v", stores, err)
 	}
 	os.Chmod(filepath.Join(dir, "c/objects"), 0o700)
-	if stores, _ := objectStores(a); stores[0].MapRoot || !stores[2].MapRoot {
-		t.Errorf("%+v", stores)
+	t.Cleanup(func() { euid = os.Geteuid })
+	for _, uid := range []int{0, 1000} {
+		euid = func() int { return uid }
+		if stores, _ := objectStores(a); stores[0].MapRoot || stores[2].MapRoot != (uid == 0) {
+			t.Errorf("as user %d: %+v", uid, stores)
+		}
 	}
 	tree := &Tree{Dir: "/d", Path: "/p", Stores: stores, UID: 5}
 	tree.Stores[2].MapRoot = true

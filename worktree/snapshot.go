@@ -58,7 +58,7 @@ func (r *Repo) snapshot(ctx context.Context, t *Tree) error {
 		return fmt.Errorf("cannot carry uncommitted work: %w", err)
 	}
 	t.Base = strings.TrimSpace(string(id))
-	t.Stores = append(t.Stores, Store{Source: s.objects, Target: insideStores + "/" + strconv.Itoa(len(t.Stores)), MapRoot: !worldReadable(s.objects)})
+	t.Stores = append(t.Stores, Store{Source: s.objects, Target: insideStores + "/" + strconv.Itoa(len(t.Stores)), MapRoot: mapRoot(s.objects)})
 	return nil
 }
 

@@ -19,7 +19,7 @@ type Store struct {
 	Source  string // folder on the host
 	Target  string // folder inside
 	Chained bool   // it has an info/alternates of its own, which must not be read inside: its paths are the host's
-	MapRoot bool   // only its owner may read it
+	MapRoot bool   // rcc was started as root, and only the store's owner may read it
 }
 
 // objectStores lists the repository's object store and all that it borrows
@@ -50,7 +50,7 @@ func objectStores(first string) ([]Store, error) {
 		if err != nil {
 			return err
 		}
-		stores = append(stores, Store{Source: real, Target: insideStores + "/" + strconv.Itoa(len(stores)), Chained: others != nil, MapRoot: !worldReadable(real)})
+		stores = append(stores, Store{Source: real, Target: insideStores + "/" + strconv.Itoa(len(stores)), Chained: others != nil, MapRoot: mapRoot(real)})
 		for _, other := range others {
 			if err := add(other, depth+1); err != nil {
 				return err
@@ -140,6 +140,12 @@ func unquoteC(line string) (string, bool) {
 	}
 	return "", false
 }
+
+// mapRoot tells whether a store has to be shown as the agent's own to be read by
+// it. Started by an ordinary user, the agent has that user's id.
+func mapRoot(store string) bool { return euid() == 0 && !worldReadable(store) }
+
+var euid = os.Geteuid // another in tests
 
 // worldReadable looks at a store as closely as is cheap: the folder, the 256
 // fan-out folders and the packs. With core.sharedRepository or a umask of 077
