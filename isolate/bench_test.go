@@ -10,7 +10,7 @@ import (
 )
 
 // BenchmarkSandbox is the whole life of a sandbox that runs true(1).
-func BenchmarkSandbox(b *testing.B) { benchmarkLife(b, nil) }
+func BenchmarkSandbox(b *testing.B) { benchmarkLife(b, nil, nil) }
 
 // BenchmarkOverlay is the same with an overlay in it.
 func BenchmarkOverlay(b *testing.B) {
@@ -25,13 +25,18 @@ func BenchmarkOverlay(b *testing.B) {
 		work := task + "/work"
 		return errors.Join(exec.Command("rm", "-rf", work).Run(), os.Mkdir(work, 0o755), hostOwned(work))
 	}
-	benchmarkLife(b, fresh, Bind{Target: "/srv/proj", Lower: []Layer{{lower, true}}, Upper: task})
+	benchmarkLife(b, fresh, func(j *Job) {
+		j.Binds = []Bind{{Target: "/srv/proj", Lower: []Layer{{lower, true}}, Upper: task}}
+	})
 }
 
-func benchmarkLife(b *testing.B, before func() error, binds ...Bind) {
-	job := Job{Dir: "/", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent", Binds: binds}
+func benchmarkLife(b *testing.B, before func() error, edit func(*Job)) {
+	job := Job{Dir: "/", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent"}
 	if os.Getuid() == 0 {
 		job.HostUID, job.HostGID = 1879048200, 1879048200
+	}
+	if edit != nil {
+		edit(&job)
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {

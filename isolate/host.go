@@ -14,6 +14,8 @@ type Host struct {
 	// that exists here; Link is set where it is a symbolic link.
 	Kin []HostPath `json:"kin"`
 	Etc []HostPath `json:"etc"`
+	// Certs is the file with the host's trust anchors, "" if there is none.
+	Certs string `json:"certs,omitempty"`
 	// Path is the caller's PATH.
 	Path string `json:"path"`
 }
@@ -53,6 +55,11 @@ var etcShared = []string{
 	"terminfo", "xattr.conf",
 }
 
+// certBundles are where distributions keep all trust anchors in one file:
+// Debian, Arch and NixOS; Fedora; openSUSE; Alpine (crypto/x509/root_linux.go in Go
+// has the same list).
+var certBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
+
 // procMasks would show or move something beyond the sandbox.
 var procMasks = []string{
 	"/proc/kcore",         // the kernel's memory
@@ -89,6 +96,12 @@ func LookHost(environ []string) Host {
 			hp.Link = ""
 		}
 		h.Etc = append(h.Etc, hp)
+	}
+	for _, c := range certBundles {
+		if fi, err := os.Stat(c); err == nil && fi.Mode().IsRegular() {
+			h.Certs = c
+			break
+		}
 	}
 	for _, e := range environ {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {

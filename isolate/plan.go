@@ -39,6 +39,22 @@ type Job struct {
 	Data uint64
 	// Shell is the login shell in /etc/passwd, default /bin/sh.
 	Shell string
+	// Tools says which programs there are: ToolsHost, which empty means too,
+	// ToolsStore or ToolsBoth.
+	Tools string
+	// Store are paths of Nix's store, StoreDir/HASH-NAME, in any order and each
+	// once. They are visible read-only, and nothing else of the store is.
+	Store []string
+	// StoreSource is the folder of the host that has them, default StoreDir.
+	// It is another one where Nix works without root: the store that is
+	// /nix/store to programs then lies in a folder of the user's.
+	StoreSource string
+	// Links are symbolic links to make, as /bin/sh to a shell of the store. None
+	// may stand where the host's tools are.
+	Links []HostPath
+	// Path are folders for PATH, inside. They come first; with ToolsStore they
+	// are all.
+	Path []string
 }
 
 // Bind makes a folder or file of the host visible inside.
@@ -93,6 +109,7 @@ const (
 	StepSymlink StepType = "symlink" // Content is where it leads
 	StepSeal    StepType = "seal"    // Target, mounted before, becomes read-only
 	StepMask    StepType = "mask"    // Target, if it exists, is covered: empty, read-only
+	StepStore   StepType = "store"   // Names out of a folder of the host, and nothing else of it
 )
 
 // Step is one entry of the root that init builds, in order.
@@ -111,6 +128,8 @@ type Step struct {
 	// Lower and Upper of an overlay are as in Bind.
 	Lower []Layer `json:"lower,omitempty"`
 	Upper string  `json:"upper,omitempty"`
+	// Names are what a store step shows of Source, sorted.
+	Names []string `json:"names,omitempty"`
 }
 
 // sources are the parts of the host that a step shows, as bind steps.
@@ -118,6 +137,8 @@ func (s Step) sources() []Step {
 	switch s.Type {
 	case StepBind:
 		return []Step{s}
+	case StepStore:
+		return []Step{{Type: StepBind, Source: s.Source, Target: s.Target}}
 	case StepOverlay:
 		var list []Step
 		for _, l := range s.Lower {
@@ -161,10 +182,10 @@ const maxPlan = 16 << 20
 
 // reserved are the paths that the sandbox itself stands on: a tree there
 // would cover them.
-var reserved = []string{"/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/tmp", "/var", "/var/tmp", "/run", "/home", "/root", "/opt"}
+var reserved = []string{"/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/tmp", "/var", "/var/tmp", "/run", "/home", "/root", "/opt", "/nix"}
 
 // reservedTrees are those where nothing beneath can be a tree either.
-var reservedTrees = []string{"/proc", "/sys", "/dev", "/rcc"}
+var reservedTrees = []string{"/proc", "/sys", "/dev", "/rcc", StoreDir}
 
 // CheckTarget tells whether the sandbox can show a tree at this path.
 func CheckTarget(target string) error {
@@ -199,9 +220,18 @@ func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
 		UID: job.UID, GID: job.GID, HostUID: job.HostUID, HostGID: job.HostGID,
 		Privileged: host.Root, Data: job.Data,
 	}
-	p.tools(host)
+	search, err := searchPath(host, job)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.tools(host, job); err != nil {
+		return nil, err
+	}
 	p.system()
 	p.etc(host, job)
+	if err := p.links(host, job); err != nil {
+		return nil, err
+	}
 	p.home(job)
 	for _, b := range job.Binds {
 		switch {
@@ -217,7 +247,7 @@ func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
 		p.add(Step{Type: StepBind, Source: b.Source, Target: b.Target, Writable: b.Writable, MapOwner: b.MapOwner && host.Root})
 	}
 	p.add(Step{Type: StepSeal, Target: "/dev"}, Step{Type: StepSeal, Target: "/"})
-	p.Env = []string{"HOME=" + Home, "USER=" + job.User, "LOGNAME=" + job.User, "PATH=" + searchPath(host), "SHELL=" + shellOr(job.Shell)}
+	p.Env = []string{"HOME=" + Home, "USER=" + job.User, "LOGNAME=" + job.User, "PATH=" + search, "SHELL=" + shellOr(job.Shell)}
 	return p, nil
 }
 
@@ -230,17 +260,6 @@ func overlayStep(b Bind, host Host) Step {
 }
 
 func (p *Plan) add(s ...Step) { p.Steps = append(p.Steps, s...) }
-
-// tools shows the host's programs: /usr and its kin, read-only.
-func (p *Plan) tools(host Host) {
-	for _, k := range host.Kin {
-		if k.Link != "" {
-			p.add(Step{Type: StepSymlink, Target: k.Path, Content: k.Link})
-		} else {
-			p.add(Step{Type: StepBind, Source: k.Path, Target: k.Path})
-		}
-	}
-}
 
 // system makes what every Unix program takes for granted.
 func (p *Plan) system() {
@@ -278,13 +297,7 @@ func (p *Plan) system() {
 // nothing about it or its users, and our own where they would.
 func (p *Plan) etc(host Host, job Job) {
 	p.add(Step{Type: StepDir, Target: "/etc", Mode: 0o755})
-	for _, e := range host.Etc {
-		if e.Link != "" {
-			p.add(Step{Type: StepSymlink, Target: e.Path, Content: e.Link})
-		} else {
-			p.add(Step{Type: StepBind, Source: e.Path, Target: e.Path, NoExec: true})
-		}
-	}
+	p.etcEntries(host, job)
 	file := func(name, content string) {
 		p.add(Step{Type: StepFile, Target: "/etc/" + name, Content: content, Mode: 0o444})
 	}
@@ -311,26 +324,6 @@ func shellOr(s string) string {
 		return "/bin/sh"
 	}
 	return s
-}
-
-// searchPath keeps the folders of the caller's PATH that exist inside, in
-// their order, and adds the usual ones.
-func searchPath(host Host) string {
-	var out []string
-	keep := func(d string) {
-		if !slices.Contains(out, d) {
-			out = append(out, d)
-		}
-	}
-	for _, d := range strings.Split(host.Path, ":") {
-		if path.IsAbs(d) && path.Clean(d) == d && host.shows(d) {
-			keep(d)
-		}
-	}
-	for _, d := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-		keep(d)
-	}
-	return strings.Join(out, ":")
 }
 
 // DecodePlan reads a plan as Start wrote it. It refuses unknown versions,
@@ -364,8 +357,11 @@ func DecodePlan(b []byte) (*Plan, error) {
 		if len(s.Lower) > MaxLayers {
 			return nil, fmt.Errorf("plan has an overlay of %d layers", len(s.Lower))
 		}
+		if err := checkStore(s); err != nil {
+			return nil, err
+		}
 	}
 	return &p, nil
 }
 
-var stepTypes = []StepType{StepBind, StepOverlay, StepTmpfs, StepProc, StepDevpts, StepMqueue, StepFile, StepDir, StepSymlink, StepSeal, StepMask}
+var stepTypes = []StepType{StepBind, StepOverlay, StepTmpfs, StepProc, StepDevpts, StepMqueue, StepFile, StepDir, StepSymlink, StepSeal, StepMask, StepStore}

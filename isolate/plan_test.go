@@ -127,10 +127,10 @@ func TestCheckTarget(t *testing.T) {
 }
 
 func TestSearchPath(t *testing.T) {
-	got := searchPath(someHost())
+	got, err := searchPath(someHost(), Job{})
 	want := "/usr/local/go/bin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin"
-	if got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	if err != nil || got != want {
+		t.Errorf("got  %s, %v\nwant %s", got, err, want)
 	}
 }
 

@@ -49,6 +49,10 @@ func buildRoot(p *Plan, given []int) error {
 			continue // last, once the old root is gone
 		}
 		if err := b.step(i, s); err != nil {
+			var se *StepError
+			if errors.As(err, &se) { // says more than the step's name
+				return err
+			}
 			return stepError(fmt.Sprintf("%s %s", s.Type, s.Target), err)
 		}
 	}
@@ -129,6 +133,8 @@ func (b *builder) step(i int, s Step) error {
 		return seal(b.root, s.Target)
 	case StepMask:
 		return b.mask(s.Target)
+	case StepStore:
+		return b.store(s, b.fds[i][0])
 	case StepBind:
 		fd = b.fds[i][0]
 	case StepOverlay:
