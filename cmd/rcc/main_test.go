@@ -17,6 +17,8 @@ import (
 //	              them (userns, exec:fish, …). What is lacking then fails a test
 //	              instead of skipping it; with "all" every skip of a script fails.
 //	RCC_TEST_BIN  a folder as testBinDir makes, in place of building them
+//	RCC_TEST_NIX  the store that Nix is to use, such as unix:///run/socket for that
+//	              of a daemon; without it Nix finds the machine's own
 //	RCC_SCRIPTS   a regular expression: only the scripts with such a name
 
 // required reports whether a test that needs what name stands for must not skip.

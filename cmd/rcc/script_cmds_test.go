@@ -35,6 +35,9 @@ func (e errScriptUsage) Error() string { return "usage: " + string(e) }
 //
 //	status N PROGRAM [ARG...]      the program ends with exactly this status
 //	gitrepo DIR                    make DIR a repository, commit what is in it
+//	flakerepo DIR [FLAKE]          copy testdata/flakes/FLAKE (project) to DIR, where files
+//	                               that are there stay, and make it a repository;
+//	                               $NONCE is what its shellHook writes to /tmp/hook-$NONCE
 //	fingerprint NAME DIR           write the fingerprint of a checkout to $WORK/NAME
 //	samefingerprint A B            two fingerprints are the same
 //	json FILE PATH [VALUE]         FILE (or stdout) has this value there; see scriptJSON
@@ -49,6 +52,7 @@ func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 	out := map[string]func(*testscript.TestScript, bool, []string){
 		"status":      plainScriptCmd("status", scriptStatus),
 		"gitrepo":     plainScriptCmd("gitrepo", scriptGitrepo),
+		"flakerepo":   plainScriptCmd("flakerepo", scriptFlakerepo),
 		"fingerprint": plainScriptCmd("fingerprint", scriptFingerprint),
 		"eventually":  plainScriptCmd("eventually", scriptEventually),
 		"pty":         plainScriptCmd("pty", scriptPtyCmd),

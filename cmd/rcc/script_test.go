@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -158,6 +157,9 @@ func setUpScript(env *testscript.Env, bin string) error {
 	if dir := os.Getenv("RCC_TEST_SOURCE"); dir != "" {
 		env.Setenv("SOURCE", dir)
 	}
+	for _, kv := range nixEnviron(env.WorkDir) {
+		env.Setenv(kv[0], kv[1])
+	}
 	const gitConfig = "[user]\n\tname = Script Tester\n\temail = tester@example.com\n[init]\n\tdefaultBranch = main\n"
 	if err := os.WriteFile(filepath.Join(home, ".gitconfig"), []byte(gitConfig), 0o644); err != nil {
 		return err
@@ -207,6 +209,8 @@ func checkNothingLeft(t scriptT, work string) {
 //	[git:2.40]  git has at least this version
 //	[source]    there is a real project to work on: RCC_TEST_SOURCE is the folder
 //	            of an unpacked source package, $SOURCE in the script
+//	[nix]       Nix works, without a network, and flakerepo has its static tools
+//	[direnv]    there is direnv
 //
 // [exec:PROGRAM] and others come with testscript. A condition that does not hold
 // because the machine lacks something fails the script where RCC_REQUIRE says so;
@@ -222,6 +226,12 @@ func scriptCondition(cond string) (bool, error) {
 			return false, fmt.Errorf("this machine cannot make a user namespace, which RCC_REQUIRE=%s asks for", os.Getenv("RCC_REQUIRE"))
 		}
 		return ok, nil
+	case "nix", "direnv":
+		err := map[string]func() error{"nix": scriptHasNix, "direnv": scriptHasDirenv}[name]()
+		if err != nil && required(cond) {
+			return false, fmt.Errorf("cannot use %s here, which RCC_REQUIRE=%s asks for: %w", name, os.Getenv("RCC_REQUIRE"), err)
+		}
+		return err == nil, nil
 	case "source":
 		dir := os.Getenv("RCC_TEST_SOURCE")
 		info, err := os.Stat(dir)
@@ -287,11 +297,7 @@ func TestScriptsAsUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	account := makeScriptUser(t)
-	uid, err1 := strconv.ParseUint(account.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(account.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil || uid == 0 || gid == 0 {
-		t.Fatalf("%s is no ordinary user: uid %s, gid %s", scriptUser, account.Uid, account.Gid)
-	}
+	uid, gid := accountIDs(t, account)
 
 	// The same folders as in the source, where every user can read them.
 	dir, err := os.MkdirTemp("/var/tmp", "rcc-test-")
@@ -311,7 +317,7 @@ func TestScriptsAsUser(t *testing.T) {
 		scriptCopy(bin, filepath.Join(dir, "bin")),
 		scriptCopy("../../testdata", filepath.Join(dir, "testdata")),
 		os.Mkdir(tmp, 0o700),
-		os.Chown(tmp, int(uid), int(gid)),
+		os.Chown(tmp, uid, gid),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -324,6 +330,11 @@ func TestScriptsAsUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		source = filepath.Join(dir, "source")
+	}
+
+	remote := ""
+	if scriptHasNix() == nil {
+		remote = startNixDaemon(t, dir, uid, gid)
 	}
 
 	limit := 10 * time.Minute
@@ -343,6 +354,7 @@ func TestScriptsAsUser(t *testing.T) {
 		"RCC_REQUIRE=" + os.Getenv("RCC_REQUIRE"),
 		"RCC_SCRIPTS=" + os.Getenv("RCC_SCRIPTS"),
 		"RCC_TEST_SOURCE=" + source,
+		"RCC_TEST_NIX=" + remote,
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
@@ -352,9 +364,9 @@ func TestScriptsAsUser(t *testing.T) {
 	cmd.WaitDelay = 5 * time.Second
 	pr, pw := io.Pipe()
 	cmd.Stdout, cmd.Stderr = pw, pw
-	ran := make(chan [2]uint64, 1)
+	ran := make(chan [2]int, 1)
 	go func() {
-		var got [2]uint64 // scripts, uid
+		var got [2]int // scripts, uid
 		lines := bufio.NewScanner(pr)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
@@ -368,7 +380,7 @@ func TestScriptsAsUser(t *testing.T) {
 	pw.Close()
 	if got := <-ran; err != nil {
 		t.Errorf("the scripts fail as %s: %v", scriptUser, err)
-	} else if got != [2]uint64{uint64(want), uid} {
+	} else if got != [2]int{want, uid} {
 		t.Errorf("%d scripts ran with uid %d; want %d with %d", got[0], got[1], want, uid)
 	}
 }
