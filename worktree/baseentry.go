@@ -158,10 +158,12 @@ func (e *baseEntry) check(ctx context.Context, names func()) error {
 // A look at every file of a large base takes longer than all else that a task
 // begins with. It is no part of that, then, but goes on beside the task, on one
 // core that nobody else wants, and not more than once in a while.
-var large = 10_000 // files; less in tests
+var (
+	large    = 10_000      // files; less in tests
+	recently = time.Minute // more in tests
+)
 
 const (
-	recently  = time.Minute
 	seenName  = "seen" // a file: when all files were looked at last
 	leastNice = 19     // setpriority(2)
 )
