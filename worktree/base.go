@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
 
@@ -57,10 +56,6 @@ func (e *DamagedError) Error() string {
 
 // baseFormat is part of every key: entries of other versions are not looked at.
 const baseFormat = 2
-
-// A base that is damaged while tasks use it stays where it is; its successors
-// are named <key>.1, <key>.2, … This is how many there may be.
-const generations = 10
 
 // baseKey names a base: its tree, and a hash of all else that decides which
 // files a checkout makes and how they look.
@@ -160,14 +155,6 @@ func (c *Cache) Has(r *Repo, spec BaseSpec) bool {
 		}
 	}
 	return false
-}
-
-// generation is the name of the entry that takes the place of g damaged ones.
-func generation(key string, g int) string {
-	if g == 0 {
-		return key
-	}
-	return key + "." + strconv.Itoa(g)
 }
 
 // findBase returns the base of that key, or else a free name for it.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,6 +89,31 @@ func (c *Cache) entry(ctx context.Context, kind, key string, fill func(dir strin
 			return h, err
 		}
 	}
+}
+
+// generations is how many entries there may be of one key: one that is damaged
+// may be in use by a task. It stays where it is until gc finds that nobody uses
+// it, and its successors are named <key>.1, <key>.2, …
+const generations = 10
+
+// generation is the name of the entry that takes the place of g damaged ones.
+func generation(key string, g int) string {
+	if g == 0 {
+		return key
+	}
+	return key + "." + strconv.Itoa(g)
+}
+
+// soundEntry is entry for one that sound finds as it was made.
+func (c *Cache) soundEntry(ctx context.Context, kind, key string, fill func(dir string) error, sound func(*held) bool) (*held, error) {
+	for g := range generations {
+		h, err := c.entry(ctx, kind, generation(key, g), fill)
+		if err != nil || sound(h) {
+			return h, err
+		}
+		h.release()
+	}
+	return nil, fmt.Errorf("cannot use the cache in %s: %d of its layers (%s) are damaged; end the tasks and run: rcc gc", quotePath(c.dir), generations, kind)
 }
 
 // hold returns the entry if it is there, else nil.

@@ -286,3 +286,32 @@ func TestMadeAgainBelow(t *testing.T) {
 		t.Errorf("%+v", top)
 	}
 }
+
+// TestSoundEntry: a damaged entry stays for who uses it, and the next one has
+// another name, up to a bound.
+func TestSoundEntry(t *testing.T) {
+	c := OpenCache(t.TempDir())
+	made, bad := 0, 2
+	get := func() (*held, error) {
+		fill := func(string) error { made++; return nil }
+		return c.soundEntry(t.Context(), gitKind, "key", fill, func(h *held) bool {
+			for g := range bad {
+				if filepath.Base(h.dir) == generation("key", g) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	for range 2 {
+		h, err := get()
+		if err != nil || made != 3 || h.dir != c.path(gitKind, "key.2") {
+			t.Fatalf("%+v, %v, %d made", h, err, made)
+		}
+		h.release()
+	}
+	bad = generations
+	if _, err := get(); err == nil || !strings.Contains(err.Error(), "rcc gc") || made != generations {
+		t.Errorf("%v, %d made", err, made)
+	}
+}

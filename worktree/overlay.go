@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,28 +32,18 @@ func (l *Layers) Carry(ctx context.Context, c *Carried) error {
 	if err != nil {
 		return err
 	}
-	key := c.Key() + "-" + boot
-	for g := range generations { // as with git layers
-		name := key
-		if g > 0 {
-			name += "." + strconv.Itoa(g)
-		}
-		h, err := l.cache.entry(ctx, carryKind, name, func(dir string) error {
-			if err := c.write(ctx, dir); err != nil {
-				return err
-			}
-			return writeFolders(dir)
-		})
-		if err != nil {
+	fill := func(dir string) error {
+		if err := c.write(ctx, dir); err != nil {
 			return err
 		}
-		if h.hasFolders() {
-			l.carry, l.carried = h, c.Paths
-			return nil
-		}
-		h.release()
+		return writeFolders(dir)
 	}
-	return fmt.Errorf("cannot use the cache in %s: carried files in it are damaged; end the tasks and run: rcc gc", quotePath(l.cache.dir))
+	h, err := l.cache.soundEntry(ctx, carryKind, c.Key()+"-"+boot, fill, (*held).hasFolders)
+	if err != nil {
+		return err
+	}
+	l.carry, l.carried = h, c.Paths
+	return nil
 }
 
 // writeFolders lists what a layer has, for hasFolders.
@@ -350,21 +339,8 @@ func (c *Cache) gitLayer(ctx context.Context, d *gitDir, index string) (*held, e
 	if err != nil {
 		return nil, err
 	}
-	key := d.key(fmt.Sprint(mark, boot))
-	// One that is damaged may be in use by a task. It stays, until gc finds that
-	// nobody uses it, and the next one has another name.
-	for g := range generations {
-		name := key
-		if g > 0 {
-			name += "." + strconv.Itoa(g)
-		}
-		h, err := c.entry(ctx, gitKind, name, func(dir string) error { return d.writeLayer(dir, index) })
-		if err != nil || h.intact() {
-			return h, err
-		}
-		h.release()
-	}
-	return nil, fmt.Errorf("cannot use the cache in %s: its git directories are damaged; end the tasks and run: rcc gc", quotePath(c.dir))
+	fill := func(dir string) error { return d.writeLayer(dir, index) }
+	return c.soundEntry(ctx, gitKind, d.key(fmt.Sprint(mark, boot)), fill, (*held).intact)
 }
 
 // writeLayer makes the entry of a git layer.
