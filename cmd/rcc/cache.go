@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,18 +14,9 @@ import (
 
 // cacheKeys are the repositories that have something in the cache.
 func (d dirs) cacheKeys() ([]string, error) {
-	names, err := os.ReadDir(d.Cache)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	keys, err := subfolders(d.Cache)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the cache folder: %w", err)
-	}
-	var keys []string
-	for _, n := range names {
-		if n.IsDir() && !strings.HasPrefix(n.Name(), ".") {
-			keys = append(keys, n.Name())
-		}
 	}
 	return keys, nil
 }

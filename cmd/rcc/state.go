@@ -107,20 +107,31 @@ func (d dirs) store(key string) store { return store{filepath.Join(d.State, key)
 
 // stores gives those of every repository that has one.
 func (d dirs) stores() ([]store, error) {
-	names, err := os.ReadDir(d.State)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	keys, err := subfolders(d.State)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the state folder: %w", err)
 	}
 	var out []store
-	for _, n := range names {
-		if n.IsDir() {
-			out = append(out, store{filepath.Join(d.State, n.Name())})
-		}
+	for _, key := range keys {
+		out = append(out, d.store(key))
 	}
 	return out, nil
+}
+
+// subfolders lists a folder's folders but the hidden ones. One that is not there
+// has none.
+func subfolders(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && !hidden(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 // lock takes the repository's lock: whoever makes, merges, discards or
@@ -285,19 +296,13 @@ func (r *Record) interrupted() bool { return r.State == stateFailed && r.Phase =
 // tasks gives the repository's tasks, newest first. Folders without a record
 // are left-overs of a creation that was killed; gc removes them.
 func (s store) tasks() ([]*Record, error) {
-	names, err := os.ReadDir(s.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	names, err := subfolders(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the state folder: %w", err)
 	}
 	var out []*Record
-	for _, n := range names {
-		if !n.IsDir() || hidden(n.Name()) {
-			continue
-		}
-		r, err := s.task(n.Name()).load()
+	for _, name := range names {
+		r, err := s.task(name).load()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -310,7 +315,8 @@ func (s store) tasks() ([]*Record, error) {
 	return out, nil
 }
 
-// hidden are the names in a store that no task can have (CheckID).
+// hidden are the names that no repository (Repo.Key) and no task (CheckID) can
+// have.
 func hidden(name string) bool { return strings.HasPrefix(name, ".") }
 
 // find gives the task that an id or its unique beginning names.
