@@ -22,22 +22,7 @@ const propertyCases = 200
 // TestSameTreeAsGit makes random changes in a task's tree and in a plain clone:
 // what rcc takes over must be the tree that git add -A records in the clone.
 func TestSameTreeAsGit(t *testing.T) {
-	if !scriptHasUserns() {
-		lacking(t, "userns")
-	}
-	bin, err := testBinDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cases := propertyCases
-	if n, err := strconv.Atoi(os.Getenv("RCC_CASES")); err == nil {
-		cases = n
-	}
-	seed := uint64(time.Now().UnixNano())
-	if n, err := strconv.ParseUint(os.Getenv("RCC_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	t.Logf("RCC_SEED=%d", seed)
+	bin, cases, seed := randomChanges(t, "RCC_CASES", propertyCases)
 	for _, kind := range testTrees {
 		t.Run(kind, func(t *testing.T) {
 			const workers = 4
@@ -52,6 +37,29 @@ func TestSameTreeAsGit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// randomChanges is what a test of random changes begins with: the folder of the
+// binaries, how many changes to try unless the variable says otherwise, and what
+// they follow from.
+func randomChanges(t *testing.T, variable string, n int) (bin string, count int, seed uint64) {
+	t.Helper()
+	if !scriptHasUserns() {
+		lacking(t, "userns")
+	}
+	bin, err := testBinDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		n = m
+	}
+	seed = uint64(time.Now().UnixNano())
+	if m, err := strconv.ParseUint(os.Getenv("RCC_SEED"), 10, 64); err == nil {
+		seed = m
+	}
+	t.Logf("RCC_SEED=%d", seed)
+	return bin, n, seed
 }
 
 // property is a repository with tasks, and a clone of it.
@@ -99,12 +107,18 @@ printf '*.o\n/out/\n!kept.o\n' >.gitignore; echo o >kept.o; printf 'f3\n' >d/e/.
 
 func (p *property) run(dir, name string, args ...string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	return p.piped(time.Minute, "", dir, name, args...)
+}
+
+// piped is run with something to read, and a time of its own.
+func (p *property) piped(limit time.Duration, in, dir, name string, args ...string) string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	c.Dir, c.Env = dir, p.env
 	var out, errs bytes.Buffer
-	c.Stdout, c.Stderr = &out, &errs
+	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(in), &out, &errs
 	if err := c.Run(); err != nil {
 		p.t.Fatalf("%q: %v\n%s%s", append([]string{name}, args...), err, out.String(), errs.String())
 	}
