@@ -31,7 +31,7 @@ func collectCaches(env *surroundings) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{removeTries(env.dirs.Cache), removeTries(env.dirs.State)}
 	for _, key := range keys {
 		s := env.dirs.store(key)
 		if _, err := os.Lstat(s.path("repository.json")); err == nil || usedBefore(env.dirs.cache(key), time.Now().Add(-strangerAge)) {
