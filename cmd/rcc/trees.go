@@ -21,8 +21,8 @@ const treeAuto = "auto"
 
 var treeKinds = []string{treeAuto, worktree.KindOverlay, worktree.KindCheckout}
 
-// defaultTree is what auto stands for until a user or a repository says
-// otherwise. Tests set it when they build.
+// defaultTree is the kind where neither a flag nor a configuration names one.
+// Tests set it when they build.
 var defaultTree = treeAuto
 
 // cache is what the tasks of one repository share.
@@ -30,7 +30,7 @@ func (d dirs) cache(key string) *worktree.Cache {
 	return worktree.OpenCache(filepath.Join(d.Cache, key))
 }
 
-// makeTree makes a tree of the kind that was asked for.
+// newTree makes a tree of the kind that was asked for.
 func (s *session) newTree(ctx context.Context, spec worktree.TreeSpec) error {
 	if s.rec.Kind == worktree.KindCheckout || s.rec.Kind == treeAuto && s.overlayRefused() {
 		return s.prepareTree(ctx, spec)
