@@ -141,6 +141,9 @@ func (c *Cache) base(ctx context.Context, r *Repo, spec BaseSpec, check bool) (*
 	return nil, fmt.Errorf("cannot use the cache in %s: %d bases of one commit are damaged; end the tasks and run: rcc gc", quotePath(c.dir), generations)
 }
 
+// HasBases tells whether a base was ever made here.
+func (c *Cache) HasBases() bool { return !missing(c.path(baseKind, "")) }
+
 // Has tells, by a few look-ups, whether there is a base of spec.Tree, which has to
 // be known here. That it is as it was made, only Base finds out.
 func (c *Cache) Has(r *Repo, spec BaseSpec) bool {

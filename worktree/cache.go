@@ -35,7 +35,11 @@ type Cache struct {
 }
 
 // The kinds of entries.
-const baseKind = "base"
+const (
+	baseKind  = "base"  // the files of a commit
+	gitKind   = "git"   // what private git directories have in common
+	carryKind = "carry" // ignored files that are carried along
+)
 
 // What an entry holds.
 const (
