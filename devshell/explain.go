@@ -1,0 +1,250 @@
+package devshell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Error is Nix's own error, shortened to what a person needs, in one line.
+type Error struct {
+	Message string
+	Log     string // file with all that Nix said, "" if it said nothing
+}
+
+func (e *Error) Error() string {
+	if e.Log == "" {
+		return e.Message
+	}
+	return fmt.Sprintf("%s (all that Nix said: %s)", e.Message, e.Log)
+}
+
+// explain makes an error of a nix that failed.
+func (m *making) explain(ctx context.Context, err error) error {
+	var exit exitError
+	if ctx.Err() != nil || !errors.As(err, &exit) {
+		return err
+	}
+	e := &Error{Message: "cannot make the dev shell of " + m.source.file() + ": "}
+	if len(m.log.tail) > 0 {
+		e.Log = m.log.file.Name()
+	}
+	why := explain(string(m.log.tail), m.tree, m.source)
+	if why == "" {
+		why = "nix ended with " + exit.Error()
+	}
+	e.Message += why
+	return e
+}
+
+// tooLong says that the time limit is over.
+func (m *making) tooLong(took time.Duration) error {
+	doing := m.log.current()
+	text := fmt.Sprintf("cannot make the dev shell of %s: Nix did not end in %s", m.source.file(), took.Round(time.Second))
+	if doing != "" {
+		text += ", it was " + doing
+	}
+	e := &Error{Message: text}
+	if m.log.written > 0 {
+		e.Log = m.log.file.Name()
+	}
+	return errors.Join(e, context.DeadlineExceeded)
+}
+
+// explain finds in what Nix said the sentence that a person needs.
+func explain(text, tree string, s Source) string {
+	text = plainLines(text)
+	for _, known := range []func(string, Source) string{
+		importsFromDerivation, buildFailed, noAttribute, lockChanges, noNetwork, noRoom, noStore,
+	} {
+		if why := known(text, s); why != "" {
+			return short(shortPaths(why, tree), messageCap)
+		}
+	}
+	return short(shortPaths(innermost(text), tree), messageCap)
+}
+
+const messageCap = 600
+
+func importsFromDerivation(text string, s Source) string {
+	if !strings.Contains(text, "'allow-import-from-derivation'") {
+		return ""
+	}
+	return "its evaluation builds something to read it (import from derivation), which is off; rcc allow --import-from-derivation lets it"
+}
+
+// buildFailed finds the builder that failed and the end of its log.
+//
+//	error: builder for '/nix/store/…-x.drv' failed with exit code 1;     2.8 … 2.30
+//	       last 10 log lines:
+//	       > text
+//	error: Cannot build '/nix/store/…-x.drv'.                            2.31
+//	       Reason: builder failed with exit code 1.
+//	       Last 10 log lines:
+//	       > text
+func buildFailed(text string, _ Source) string {
+	re := regexp.MustCompile(`(?:builder for|Cannot build) '([^'\n]+)'\.?(?: (failed[^\n;,]*)|\n\s*Reason: builder (failed[^\n]*)\n)`)
+	m := re.FindStringSubmatchIndex(text)
+	if m == nil {
+		return ""
+	}
+	name := strings.TrimSuffix(storeName(text[m[2]:m[3]]), ".drv")
+	how := ""
+	for _, i := range []int{4, 6} {
+		if m[i] >= 0 {
+			how = strings.TrimRight(text[m[i]:m[i+1]], ".;: ")
+		}
+	}
+	var lines []string
+	for line := range strings.Lines(text[m[1]:]) {
+		line = strings.TrimSpace(line)
+		if said, ok := strings.CutPrefix(line, "> "); ok {
+			lines = append(lines, strings.TrimSpace(said))
+		} else if len(lines) > 0 && line != ">" {
+			break
+		}
+	}
+	out := fmt.Sprintf("%s does not build: its builder %s", name, how)
+	if len(lines) > 0 {
+		out += ": " + strings.Join(lines[max(0, len(lines)-3):], " / ")
+	}
+	return out
+}
+
+func noAttribute(text string, s Source) string {
+	attr := s.Attr
+	switch {
+	case strings.Contains(text, "' does not provide attribute '"):
+		if attr == "" {
+			return "it has no dev shell for " + system() + " (devShells." + system() + ".default or packages." + system() + ".default)"
+		}
+		return fmt.Sprintf("it has no dev shell or package %q for %s; nix flake show tells what there is", attr, system())
+	case strings.Contains(text, " in selection path '") && strings.Contains(text, "error: attribute '"):
+		return fmt.Sprintf("it has no attribute %q", attr)
+	}
+	return ""
+}
+
+func lockChanges(text string, s Source) string {
+	if !strings.Contains(text, "requires lock file changes but they're not allowed") {
+		return ""
+	}
+	return "its flake.lock does not have all inputs of flake.nix: run nix flake lock and commit flake.lock"
+}
+
+func noNetwork(text string, _ Source) string {
+	re := regexp.MustCompile(`(?i)unable to download '([^'\n]+)': ([^\n]*(?:resolve|connect|timed? ?out|network|HTTP error)[^\n]*)`)
+	all := re.FindAllStringSubmatch(text, -1)
+	if len(all) == 0 || !strings.Contains(text, "error:") {
+		return ""
+	}
+	last := all[len(all)-1]
+	if strings.HasSuffix(last[1], "/nix-cache-info") && strings.Contains(innermost(text), "error") {
+		return ""
+	}
+	why := strings.TrimSpace(strings.Split(last[2], "; retrying")[0])
+	return fmt.Sprintf("Nix cannot download %s: %s; is there a network?", last[1], why)
+}
+
+func noRoom(text string, _ Source) string {
+	if strings.Contains(innermost(text), "No space left on device") {
+		return "the disk of the store or of the temporary folder is full: " + innermost(text)
+	}
+	return ""
+}
+
+func noStore(text string, _ Source) string {
+	why := innermost(text)
+	if strings.Contains(why, "daemon-socket") {
+		return "the Nix daemon does not answer: " + why
+	}
+	if (strings.Contains(why, "Permission denied") || strings.Contains(why, "Read-only file system")) && strings.Contains(why, "/nix/") {
+		return "the Nix store is not writable for you: " + why
+	}
+	return ""
+}
+
+// innermost is the message of the last error that says something, and where it is.
+func innermost(text string) string {
+	lines := strings.Split(text, "\n")
+	best := ""
+	for i, line := range lines {
+		message, ok := strings.CutPrefix(strings.TrimSpace(line), "error:")
+		if !ok {
+			continue
+		}
+		if message = strings.TrimSpace(message); message == "" || isSummary(message) && best != "" {
+			continue
+		}
+		best = message + where(lines[i+1:])
+	}
+	return best
+}
+
+// isSummary says whether a message only tells that there was another one.
+func isSummary(message string) bool {
+	for _, p := range []string{"some errors were encountered", "build of '"} {
+		if strings.HasPrefix(message, p) {
+			return true
+		}
+	}
+	return strings.Contains(message, "dependencies of derivation '") || strings.Contains(message, "dependency of '")
+}
+
+// where takes the rest of a message and its place from the lines that follow it:
+//
+//	error: undefined variable 'x'
+//
+//	       at /nix/store/…-source/flake.nix:3:5:
+func where(lines []string) string {
+	more := ""
+	for i, line := range lines {
+		line = strings.TrimSpace(line)
+		if place, ok := strings.CutPrefix(line, "at "); ok && strings.Contains(place, ":") {
+			return more + " at " + strings.TrimSuffix(place, ":")
+		}
+		switch {
+		case i > 12, strings.HasPrefix(line, "error:"), strings.HasPrefix(line, "… "), strings.HasPrefix(line, "(use '--show-trace'"):
+			return more
+		case line != "" && len(more) < 300 && !strings.Contains(line, "|"):
+			more += " " + line
+		}
+	}
+	return more
+}
+
+// shortPaths names files as they are called in the tree: Nix tells them by their
+// copy in the store.
+func shortPaths(text, tree string) string {
+	text = strings.ReplaceAll(text, tree+"/", "")
+	text = regexp.MustCompile(`«[^»]*»/`).ReplaceAllString(text, "")
+	return regexp.MustCompile(`/[^ '"]*/[0-9a-z]{32}-(source/)?`).ReplaceAllString(text, "")
+}
+
+// plainLines is text without what a terminal would obey.
+func plainLines(text string) string {
+	text = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)").ReplaceAllString(text, "")
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar) {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// plain is plainLines in one line.
+func plain(text string) string { return strings.Join(strings.Fields(plainLines(text)), " ") }
+
+// short cuts a text off, at a rune.
+func short(text string, limit int) string {
+	text = strings.Join(strings.Fields(text), " ")
+	runes := []rune(text)
+	if len(runes) <= limit {
+		return text
+	}
+	return string(runes[:limit-1]) + "…"
+}

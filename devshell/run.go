@@ -1,0 +1,146 @@
+package devshell
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Nix gets this long to end by itself, and to end its builders, before its
+// group is killed.
+const killDelay = 2 * time.Second
+
+// call is one run of nix.
+type call struct {
+	dir    string   // absolute; the working directory
+	args   []string // all of them
+	env    []string // added to the caller's environment
+	out    *capped
+	stderr io.Writer
+}
+
+// exitError is a nix that ended with a status other than 0.
+type exitError struct{ status int }
+
+func (e exitError) Error() string { return "status " + strconv.Itoa(e.status) }
+
+// run runs nix in a process group of its own. ^C at the terminal does not
+// reach it: it ends when ctx does, with everything in its group. Nix itself
+// ends its builders, which have sessions of their own, on SIGTERM.
+func (n *Nix) run(ctx context.Context, c call) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		// The kernel sends Pdeathsig when the thread that forked ends, not the
+		// process (prctl(2), PR_SET_PDEATHSIG): this one stays for as long as nix.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		done <- n.runLocked(ctx, c)
+	}()
+	return <-done
+}
+
+func (n *Nix) runLocked(ctx context.Context, c call) error {
+	g := &group{ended: make(chan struct{})}
+	cmd := exec.CommandContext(ctx, n.path, c.args...)
+	cmd.Dir = c.dir
+	cmd.Env = append(append([]string{}, n.environ...), c.env...)
+	cmd.Stdout, cmd.Stderr = c.out, c.stderr
+	// If rcc is killed, Nix is told to end, so that it ends its builders too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return g.end(cmd.Process.Pid) }
+	cmd.WaitDelay = killDelay + time.Second // something outside of the group may hold the pipes
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot start %s: %w", n.path, err)
+	}
+	g.await(ctx, cmd.Process.Pid)
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &exit):
+		return exitError{exit.ExitCode()}
+	case err != nil:
+		return fmt.Errorf("cannot run %s: %w", n.path, err)
+	case c.out.over:
+		return fmt.Errorf("cannot use what nix prints: it is more than %d MiB", c.out.max>>20)
+	}
+	return nil
+}
+
+// group is a process group that may be signalled for as long as its leader is
+// not reaped: until then its number belongs to nobody else.
+type group struct {
+	mu    sync.Mutex
+	over  bool
+	ended chan struct{} // closed when the leader has ended
+}
+
+func (g *group) signal(pid int, sig syscall.Signal) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over {
+		return nil
+	}
+	return syscall.Kill(-pid, sig)
+}
+
+// end asks the group to end, and kills it when it does not.
+func (g *group) end(pid int) error {
+	go func() {
+		select {
+		case <-g.ended:
+		case <-time.After(killDelay):
+			_ = g.signal(pid, syscall.SIGKILL)
+		}
+	}()
+	return g.signal(pid, syscall.SIGTERM)
+}
+
+// await waits for the leader without reaping it, and takes those of its group
+// along that it left behind when it was made to end.
+func (g *group) await(ctx context.Context, pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		_ = g.signal(pid, syscall.SIGKILL)
+	}
+	g.mu.Lock()
+	g.over = true
+	g.mu.Unlock()
+	close(g.ended)
+}
+
+// capped keeps up to max bytes, and remembers that there was more. It goes on
+// reading, so that the writer does not die of a closed pipe.
+type capped struct {
+	bytes.Buffer
+	max  int
+	over bool
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if room := c.max - c.Len(); len(p) > room {
+		c.over = true
+		c.Buffer.Write(p[:room])
+		return len(p), nil
+	}
+	return c.Buffer.Write(p)
+}
