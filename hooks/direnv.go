@@ -105,7 +105,7 @@ type Direnv struct {
 
 	// One of these, or neither when there is no shell to enter:
 	Vars []string // exported variables, NAME=VALUE, of a shell without a shellHook
-	RC   string   // devshell's rc.bash, to be sourced with rcc_outputs and rcc_path
+	RC   string   // devshell's rc.bash, sourced with rcc_outputs, rcc_path and rcc_data_dirs
 
 	Outputs string   // folder for outputs: rcc_outputs
 	Errors  []string // lines that direnv shows as errors
@@ -120,14 +120,8 @@ func (d Direnv) Text() string {
 	var b strings.Builder
 	b.WriteString(d.watches(env))
 	if d.RC != "" {
-		b.WriteString("rcc_outputs=" + quotePosix(d.Outputs) + " rcc_path=$PATH rcc_data=${XDG_DATA_DIRS-}\n")
-		b.WriteString(". " + quotePosix(d.RC) + "\n")
-		// Either rc.bash has put rcc_path behind, or it is done here; a data
-		// folder that is there already is not put there again.
-		b.WriteString(`[[ :$PATH: == *":$rcc_path:"* ]] || export PATH=$PATH:$rcc_path
-[[ -z $rcc_data || :${XDG_DATA_DIRS-}: == *":$rcc_data:"* ]] || export XDG_DATA_DIRS=${XDG_DATA_DIRS:+$XDG_DATA_DIRS:}$rcc_data
-unset rcc_outputs rcc_path rcc_data
-`)
+		b.WriteString("rcc_outputs=" + quotePosix(d.Outputs) + " rcc_path=$PATH rcc_data_dirs=${XDG_DATA_DIRS-}\n")
+		b.WriteString(". " + quotePosix(d.RC) + "\nunset rcc_outputs rcc_path rcc_data_dirs\n")
 		// direnv reads the result by a trap on EXIT (__main__ in its stdlib), which a shellHook may have replaced.
 		b.WriteString("if declare -F __dump_at_exit >/dev/null; then trap __dump_at_exit EXIT; fi\n")
 	} else {

@@ -38,16 +38,8 @@ func (d Direnv) watches(env map[string]string) string {
 }
 
 func addWatches(value string, files []string, since time.Time) (string, bool) {
-	packed, err := base64.URLEncoding.DecodeString(value)
-	if err != nil || len(packed) == 0 {
-		return "", false
-	}
-	r, err := zlib.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return "", false
-	}
-	text, err := io.ReadAll(io.LimitReader(r, maxDirenvWatches+1))
-	if err != nil || len(text) > maxDirenvWatches {
+	text, ok := unpackWatches(value)
+	if !ok {
 		return "", false
 	}
 	var list []json.RawMessage // kept as they are, whatever is in them
@@ -85,7 +77,7 @@ func addWatches(value string, files []string, since time.Time) (string, bool) {
 		}
 		list = append(list, raw)
 	}
-	text, err = json.Marshal(list)
+	text, err := json.Marshal(list)
 	if err != nil {
 		return "", false
 	}
@@ -95,6 +87,19 @@ func addWatches(value string, files []string, since time.Time) (string, bool) {
 	w.Close()
 	out := base64.URLEncoding.EncodeToString(b.Bytes())
 	return out, len(out) < 120<<10 // more than 128 KiB no program could be started with: execve(2)
+}
+
+func unpackWatches(value string) ([]byte, bool) {
+	packed, err := base64.URLEncoding.DecodeString(value)
+	if err != nil || len(packed) == 0 {
+		return nil, false
+	}
+	r, err := zlib.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, false
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxDirenvWatches+1))
+	return text, err == nil && len(text) <= maxDirenvWatches
 }
 
 // watchEntry is what direnv notes of a file: the later time, in seconds, of a

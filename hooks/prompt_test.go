@@ -1,0 +1,248 @@
+package hooks
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A home is a scratch home with projects, and the stub on PATH.
+type home struct {
+	t                *testing.T
+	dir, state, path string
+	environ          []string
+}
+
+func newHome(t *testing.T) *home {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &home{t: t, dir: dir, state: filepath.Join(dir, "state"), path: filepath.Join(dir, "bin", "rcc")}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.mkdir("state")
+	h.mkdir("bin")
+	h.mkdir("config")
+	if err := os.Symlink(self, h.path); err != nil {
+		t.Fatal(err)
+	}
+	h.environ = []string{
+		"HOME=" + dir, "XDG_CONFIG_HOME=" + filepath.Join(dir, "config"), "XDG_DATA_HOME=" + filepath.Join(dir, "data"),
+		"PATH=" + filepath.Dir(h.path) + ":/usr/bin:/bin", "STUB_STATE=" + h.state, "TERM=dumb", "LC_ALL=C.UTF-8", "GORACE=atexit_sleep_ms=0",
+	}
+	return h
+}
+
+func (h *home) at(names ...string) string { return filepath.Join(append([]string{h.dir}, names...)...) }
+
+func (h *home) mkdir(name string) {
+	h.t.Helper()
+	if err := os.MkdirAll(h.at(name), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *home) write(name, text string) {
+	h.t.Helper()
+	h.mkdir(filepath.Dir(name))
+	if err := os.WriteFile(h.at(name), []byte(text), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// age makes a file look as if it had been there for long: the shells look again
+// at files of the last seconds.
+func (h *home) age(names ...string) {
+	h.t.Helper()
+	old := time.Now().Add(-time.Hour)
+	for _, name := range names {
+		if err := os.Chtimes(h.at(name), old, old); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// starts counts how often the stub was started.
+func (h *home) starts() int {
+	data, _ := os.ReadFile(filepath.Join(h.state, "log"))
+	return strings.Count(string(data), "\n")
+}
+
+// shell starts a shell with the hook in its own configuration.
+func (h *home) shell(shell, before string) *terminal {
+	h.t.Helper()
+	line := `eval "$(rcc hook ` + shell + `)"` + "\n"
+	var cmd *exec.Cmd
+	switch shell {
+	case "bash":
+		h.write("rc.bash", "PS1='> '\n"+before+line)
+		cmd = exec.Command("bash", "--noprofile", "--rcfile", h.at("rc.bash"), "-i")
+	case "zsh":
+		h.write(".zshrc", "PS1='> '; unsetopt zle prompt_sp\n"+before+line)
+		cmd = exec.Command("zsh", "-d", "-i")
+	case "fish":
+		h.write("config/fish/config.fish", "set -g fish_greeting\nfunction fish_prompt; echo '> '; end\n"+before+"rcc hook fish | source\n")
+		cmd = exec.Command("fish", "-i")
+	}
+	cmd.Dir, cmd.Env = h.dir, append(h.environ, "PWD="+h.dir)
+	return openTerminal(h.t, cmd)
+}
+
+// again is the command that starts the same shell within itself.
+func (h *home) again(shell string) string {
+	return map[string]string{"bash": "bash --noprofile --rcfile " + h.at("rc.bash") + " -i", "zsh": "zsh -d -i", "fish": "fish -i"}[shell]
+}
+
+// A day in a shell: in, about, out, with everything as it was at the end.
+func TestHook(t *testing.T) {
+	forShells(t, func(t *testing.T, shell string) {
+		h := newHome(t)
+		h.write("p/.envrc", "# tools\nuse rcc\n")
+		h.write("p/shell.env", "PATH=/dev/bin FOO=one OLD=new")
+		h.write("p/sub/deep/file", "")
+		h.write("q/.envrc", "use rcc .#other\n")
+		h.write("q/shell.env", "BAR=two")
+		h.age("p/.envrc", "p/shell.env", "p", "p/sub", "q/.envrc", "q/shell.env", "q", ".")
+		h.environ = append(h.environ, "OLD=o 'l' d")
+		before := h.at("before")
+		after := h.at("after")
+		term := h.shell(shell, "")
+		term.want("env -0 > "+before, `"$FOO"`, "")
+		n := h.starts()
+		if term.want("true", `"$FOO"`, ""); h.starts() != n {
+			t.Error("rcc is started where there is no .envrc")
+		}
+
+		term.want("cd p", `"$FOO:$OLD:$NAMED:$PATH"`, "one:new::/dev/bin:"+filepath.Dir(h.path)+":/usr/bin:/bin")
+		term.want("true", `"$FOO"`, "one")
+		n = h.starts()
+		term.want("cd sub/deep", `"$FOO"`, "one")
+		term.want("cd ../..", `"$FOO"`, "one")
+		for range 3 {
+			term.want("true", `"$FOO"`, "one")
+		}
+		if got := h.starts(); got != n {
+			t.Errorf("rcc is started %d times while nothing changes", got-n)
+		}
+
+		h.write("p/shell.env", "PATH=/dev/bin FOO=three")
+		term.want("true", `"$FOO:$OLD"`, "three:o 'l' d")
+
+		// An older file in its place, which no time of the file tells.
+		h.write("p/other.env", "FOO=older")
+		h.age("p/other.env")
+		if err := os.Rename(h.at("p/other.env"), h.at("p/shell.env")); err != nil {
+			t.Fatal(err)
+		}
+		term.want("true", `"$FOO"`, "older")
+
+		// What fails is told once, and the last good environment stays.
+		h.write("p/broken", "")
+		term.want("true", `"$FOO"`, "older")
+		for _, name := range []string{"x", "y"} {
+			h.write("p/"+name, "")
+			term.want("true", `"$FOO"`, "older")
+		}
+		if got := strings.Count(term.text(0), "rcc: cannot evaluate p"); got != 1 {
+			t.Errorf("the failure is told %d times", got)
+		}
+		term.want(h.again(shell), `"$FOO"`, "older")
+		if got := strings.Count(term.text(0), "rcc: cannot evaluate p"); got != 1 {
+			t.Errorf("the failure is told %d times, once more in a subshell", got)
+		}
+		term.want("cd /", `"$FOO:$OLD"`, ":o 'l' d") // a subshell leaves by itself
+		term.want("exit", `"$FOO"`, "older")
+		os.Remove(h.at("p/broken"))
+		h.write("p/shell.env", "FOO=mended")
+		term.want("true", `"$FOO"`, "mended")
+
+		term.want("cd ../q", `"$FOO:$BAR:$NAMED"`, ":two:other")
+		term.want("cd ..", `"$FOO:$BAR:$NAMED:$RCC_HOOK"`, ":::")
+		term.want("env -0 > "+after, `"$FOO"`, "")
+		same(t, "after all", readEnviron(t, after), readEnviron(t, before))
+
+		// The .envrc itself comes, goes, and has too much in it.
+		h.mkdir("r")
+		h.write("r/shell.env", "FOO=four")
+		term.want("cd r", `"$FOO"`, "")
+		h.write("r/.envrc", "use rcc\n")
+		term.want("true", `"$FOO"`, "four")
+		h.write("r/.envrc", "use rcc\nexport EVIL=1\n")
+		term.want("true", `"$FOO:$EVIL"`, ":")
+		for _, name := range []string{"x", "y"} {
+			h.write("r/"+name, "")
+			term.want("true", `"$FOO:$EVIL"`, ":")
+		}
+		if got := strings.Count(term.text(0), "direnv can run it"); got != 1 {
+			t.Errorf("that direnv can run it is told %d times", got)
+		}
+		h.write("r/.envrc", "use rcc\n")
+		term.want("true", `"$FOO"`, "four")
+		os.Remove(h.at("r/.envrc"))
+		term.want("true", `"$FOO"`, "")
+	})
+}
+
+// The hook does nothing where direnv's own is there, or at work.
+func TestHookBesideDirenv(t *testing.T) {
+	forShells(t, func(t *testing.T, shell string) {
+		for name, before := range map[string]map[string]string{
+			"at work": {"bash": "export DIRENV_DIR=-/p\n", "zsh": "export DIRENV_DIR=-/p\n", "fish": "set -gx DIRENV_DIR -/p\n"},
+			"hook":    {"bash": "_direnv_hook() { :; }\n", "zsh": "_direnv_hook() { :; }\n", "fish": "function __direnv_export_eval; end\n"},
+			"control": {},
+		} {
+			t.Run(name, func(t *testing.T) {
+				h := newHome(t)
+				h.write("p/.envrc", "use rcc\n")
+				h.write("p/shell.env", "FOO=one")
+				want := ""
+				if name == "control" {
+					want = "one"
+				}
+				h.shell(shell, before[shell]).want("cd p", `"$FOO"`, want)
+			})
+		}
+	})
+}
+
+// What is in PROMPT_COMMAND stays, an array too, and sees the status of the last command.
+func TestHookPromptCommand(t *testing.T) {
+	need(t, "bash")
+	for name, before := range map[string]string{
+		"none":   "",
+		"string": "PROMPT_COMMAND='seen=$?; again=x'\n",
+		"array":  "PROMPT_COMMAND=('seen=$?' 'again=x')\n",
+		"twice":  "eval \"$(rcc hook bash)\"\nPROMPT_COMMAND+=';seen=$?; again=x'\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t)
+			h.write("p/.envrc", "use rcc\n")
+			h.write("p/shell.env", "FOO=one")
+			term := h.shell("bash", before)
+			term.want("cd p", `"$FOO"`, "one")
+			term.want("(exit 7)", `"$?"`, "7")
+			if name != "none" {
+				term.want("(exit 7)", `"$seen"`, "7")
+				term.want("true", `"$again"`, "x")
+			}
+			term.want("cd ..; set -u", `"${FOO-unset}"`, "unset")
+			term.want("cd p", `"$FOO"`, "one")
+		})
+	}
+}
+
+func readEnviron(t *testing.T, file string) []string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil || len(data) == 0 {
+		t.Fatalf("no environment in %s: %v", file, err)
+	}
+	return strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
+}
