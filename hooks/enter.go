@@ -25,7 +25,10 @@ func Enter(shell string, before, after []string, state State) (string, error) {
 
 	var code strings.Builder
 	code.WriteString(helpers(shell))
-	state.Active, state.Undo = true, nil
+	state.Active, state.Undo, state.Lead = true, nil, ""
+	if next["PATH"] != base["PATH"] {
+		state.Lead, _, _ = strings.Cut(next["PATH"], ":")
+	}
 	for _, name := range sortedNames(now, next, base) {
 		was, had := base[name]
 		will, has := next[name]

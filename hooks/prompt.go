@@ -50,13 +50,14 @@ func (p Prompt) Look() (Look, error) {
 		return l, nil
 	}
 	state, err := ParseState(env[StateVariable])
-	l.state, l.Base = state, state.Base(p.Environ)
+	state, environ, intact := state.settle(p.Environ)
+	l.prompt.Environ, l.state, l.Base = environ, state, state.Base(environ)
 	if err != nil {
 		l.Notice = err.Error()
 	}
 	var content []byte
 	l.Envrc, content = findEnvrc(p.Dir)
-	if l.Envrc != "" && l.Envrc == state.Envrc {
+	if l.Envrc != "" && l.Envrc == state.Envrc && intact {
 		if list, ok := readStamp(p.Stamps, state.Stamp); ok && unchanged(list) {
 			l.Code, err = l.remember(state, list)
 			return l, err

@@ -190,6 +190,68 @@ func TestHook(t *testing.T) {
 	})
 }
 
+// A login shell sets PATH anew, tmux starts such: it enters again, and what it
+// has by itself is what it gets back.
+func TestHookLoginShell(t *testing.T) {
+	forShells(t, func(t *testing.T, shell string) {
+		h := newHome(t)
+		h.write("p/.envrc", "use rcc\n")
+		h.write("p/shell.env", "PATH=/dev/bin FOO=one")
+		h.age("p/.envrc", "p/shell.env", "p")
+		own := filepath.Dir(h.path) + ":/usr/bin:/bin"
+		term := h.shell(shell, "")
+		term.want("cd p", `"$PATH"`, "/dev/bin:"+own)
+		term.want("env PATH=/login/bin:"+own+" "+h.again(shell), `"$PATH:$FOO"`, "/dev/bin:/login/bin:"+own+":one")
+		n := h.starts()
+		if term.want("true", `"$PATH"`, "/dev/bin:/login/bin:"+own); h.starts() != n {
+			t.Error("it enters again and again")
+		}
+		term.want("cd ..", `"$PATH:$FOO"`, "/login/bin:"+own+":")
+		term.want("exit", `"$PATH"`, "/dev/bin:"+own)
+		// The same, straight out of the folder.
+		term.want("env PATH=/login/bin:"+own+" "+h.again(shell)+"; true", `"$PATH"`, "/dev/bin:/login/bin:"+own)
+		term.want("exit", `"$PATH"`, "/dev/bin:"+own)
+		term.want("cd ..", `"$PATH"`, own)
+	})
+}
+
+// Any name of a folder, and options that people set in their shells.
+func TestHookOddFolders(t *testing.T) {
+	odd := map[string][]string{
+		"bash": {"set -u", "shopt -s nullglob extglob failglob", "set -o noglob", "set -o posix"},
+		"zsh":  {"setopt ksh_arrays", "setopt sh_word_split glob_subst", "setopt no_unset", "setopt no_nomatch no_extended_glob", "setopt warn_create_global"},
+		"fish": {"set -g fish_features all"},
+	}
+	forShells(t, func(t *testing.T, shell string) {
+		for _, option := range odd[shell] {
+			h := newHome(t)
+			term := h.shell(shell, option+"\n")
+			for _, name := range []string{"a b", "it's", "[x]*?", "-n", "$HOME", "back\\slash", "é", "two\nlines", "end "} {
+				h.write(name+"/.envrc", "use rcc\n")
+				h.write(name+"/shell.env", "FOO=one")
+				h.write(name+"/sub/x", "")
+				if err := os.Symlink(h.at(name, "sub"), h.at("here")); err != nil {
+					t.Fatal(err)
+				}
+				enter, unset := "cd here; cd -P .", `"${FOO-unset}"`
+				if shell == "fish" { // cd takes links as they are, but for pwd -P
+					enter, unset = "cd here; cd (pwd -P | string collect)", `(set -q FOO; and echo set; or echo unset)`
+				}
+				term.want(enter, `"$FOO"`, "one")
+				h.write(name+"/shell.env", "FOO=two")
+				term.want("true", `"$FOO"`, "two")
+				term.want("cd "+h.dir, unset, "unset")
+				if err := os.Remove(h.at("here")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if text := term.text(0); strings.Contains(text, "created globally") || strings.Contains(text, "unbound") {
+				t.Errorf("%s: the shell complains:\n%s", option, text)
+			}
+		}
+	})
+}
+
 // The hook does nothing where direnv's own is there, or at work.
 func TestHookBesideDirenv(t *testing.T) {
 	forShells(t, func(t *testing.T, shell string) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,7 @@ type State struct {
 	Key    string // what was loaded, as cmd knows it
 	Stamp  string // name of the stamp file, see stamp.go
 	Told   string // hash of what the user was told last
+	Lead   string // first folder of PATH in the dev shell, "" where PATH is as before
 	Undo   []Undo // what Leave gives back
 }
 
@@ -64,14 +66,14 @@ func ParseState(value string) (State, error) {
 		return State{}, bad
 	}
 	fields := strings.Split(string(text), "\x00")
-	if len(fields) < 6 || fields[0] != stateFormat || fields[2] != "" && fields[2] != "active" {
+	if len(fields) < 7 || fields[0] != stateFormat || fields[2] != "" && fields[2] != "active" {
 		return State{}, bad
 	}
-	s := State{Envrc: fields[1], Active: fields[2] != "", Key: fields[3], Stamp: fields[4], Told: fields[5]}
+	s := State{Envrc: fields[1], Active: fields[2] != "", Key: fields[3], Stamp: fields[4], Told: fields[5], Lead: fields[6]}
 	if !strings.HasPrefix(s.Envrc, "/") || s.Stamp != "" && !isHex(s.Stamp, 64) {
 		return State{}, bad
 	}
-	for _, f := range fields[6:] {
+	for _, f := range fields[7:] {
 		name, value, set := strings.Cut(f, "=")
 		if !isName(name) || isOwn(name) {
 			return State{}, bad
@@ -86,7 +88,7 @@ func (s State) String() string {
 	if s.Envrc == "" {
 		return ""
 	}
-	fields := []string{stateFormat, s.Envrc, "", s.Key, s.Stamp, s.Told}
+	fields := []string{stateFormat, s.Envrc, "", s.Key, s.Stamp, s.Told, s.Lead}
 	if s.Active {
 		fields[2] = "active"
 	}
@@ -134,4 +136,22 @@ func (s State) Base(environ []string) []string {
 		}
 	}
 	return out
+}
+
+// settle looks whether the shell has set PATH anew since, as login shells do
+// (tmux starts those): what it has now then counts as what was before. intact
+// is false when that was so, and environ has the state that follows.
+func (s State) settle(environ []string) (next State, now []string, intact bool) {
+	path := toMap(environ)["PATH"]
+	if !s.Active || s.Lead == "" || slices.Contains(strings.Split(path, ":"), s.Lead) {
+		return s, environ, true
+	}
+	s.Lead = ""
+	s.Undo = slices.DeleteFunc(slices.Clone(s.Undo), func(u Undo) bool { return u.Name == "PATH" })
+	for _, kv := range environ {
+		if !strings.HasPrefix(kv, StateVariable+"=") {
+			now = append(now, kv)
+		}
+	}
+	return s, append(now, StateVariable+"="+s.String()), false
 }
