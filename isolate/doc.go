@@ -35,6 +35,14 @@
 // When the socket closes, the supervisor is gone: init ends, and the kernel
 // kills whatever is left in its pid namespace (pid_namespaces(7)).
 //
+// # The store
+//
+// A job can name paths of Nix's store: a StepStore shows those and nothing else
+// of it. Each is a mount of its own, since nothing smaller hides the others: an
+// overlay shows its layers' names or lists those to hide, which a store that grows
+// outruns; Landlock hides no name. The store is cloned and restricted once, each path
+// is cloned out of that, and no descriptor is held for it.
+//
 // # What it never does
 //
 // It never binds a socket of the host, never follows a link that the program

@@ -129,7 +129,15 @@ type Step struct {
 	Lower []Layer `json:"lower,omitempty"`
 	Upper string  `json:"upper,omitempty"`
 	// Names are what a store step shows of Source, sorted.
-	Names []string `json:"names,omitempty"`
+	Names nameList `json:"names,omitempty"`
+}
+
+// name is what an error calls the step, after "cannot".
+func (s Step) name() string {
+	if s.Type == StepStore {
+		return "show " + s.Target
+	}
+	return string(s.Type) + " " + s.Target
 }
 
 // sources are the parts of the host that a step shows, as bind steps.
@@ -341,27 +349,35 @@ func DecodePlan(b []byte) (*Plan, error) {
 	if d.More() {
 		return nil, errors.New("decode plan: something follows it")
 	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// check refuses what NewPlan would not have made.
+func (p *Plan) check() error {
 	if p.Version != planVersion {
-		return nil, fmt.Errorf("plan version %d, want %d", p.Version, planVersion)
+		return fmt.Errorf("plan version %d, want %d", p.Version, planVersion)
 	}
 	if p.HostUID <= 0 || p.HostGID <= 0 || p.UID < 0 || p.GID < 0 {
-		return nil, errors.New("plan has a user id that is not allowed")
+		return errors.New("plan has a user id that is not allowed")
 	}
 	for _, s := range p.Steps {
 		if !slices.Contains(stepTypes, s.Type) {
-			return nil, fmt.Errorf("plan has an unknown step %q", s.Type)
+			return fmt.Errorf("plan has an unknown step %q", s.Type)
 		}
 		if !path.IsAbs(s.Target) || path.Clean(s.Target) != s.Target || strings.ContainsRune(s.Target, 0) {
-			return nil, fmt.Errorf("plan has a target that is not absolute and clean: %q", s.Target)
+			return fmt.Errorf("plan has a target that is not absolute and clean: %q", s.Target)
 		}
 		if len(s.Lower) > MaxLayers {
-			return nil, fmt.Errorf("plan has an overlay of %d layers", len(s.Lower))
+			return fmt.Errorf("plan has an overlay of %d layers", len(s.Lower))
 		}
 		if err := checkStore(s); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return &p, nil
+	return nil
 }
 
 var stepTypes = []StepType{StepBind, StepOverlay, StepTmpfs, StepProc, StepDevpts, StepMqueue, StepFile, StepDir, StepSymlink, StepSeal, StepMask, StepStore}

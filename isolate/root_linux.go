@@ -53,7 +53,7 @@ func buildRoot(p *Plan, given []int) error {
 			if errors.As(err, &se) { // says more than the step's name
 				return err
 			}
-			return stepError(fmt.Sprintf("%s %s", s.Type, s.Target), err)
+			return stepError(s.name(), err)
 		}
 	}
 	if err := pivot(root); err != nil {
@@ -88,7 +88,7 @@ func (b *builder) openBinds(p *Plan, given []int) error {
 			}
 			fd, err := openBind(source, -1)
 			if err != nil {
-				return stepError(fmt.Sprintf("%s %s", s.Type, s.Target), err)
+				return stepError(s.name(), err)
 			}
 			b.fds[i] = append(b.fds[i], fd)
 		}

@@ -45,11 +45,11 @@ type Sandbox struct {
 // nothing has run in it. A step that could not be done is a *StepError.
 // The sandbox ends when Close is called or this process ends, however it ends.
 func Start(ctx context.Context, p *Plan) (*Sandbox, error) {
-	encoded, err := json.Marshal(p)
-	if err != nil {
+	if err := p.check(); err != nil {
 		return nil, err
 	}
-	if _, err := DecodePlan(encoded); err != nil {
+	encoded, err := json.Marshal(p)
+	if err != nil {
 		return nil, err
 	}
 	plan, err := sealedMemfd(encoded)
@@ -194,7 +194,7 @@ func (s *Sandbox) giveMounts() error {
 		for _, source := range st.sources() {
 			fd, err := openBind(source, int(userns.Fd()))
 			if err != nil {
-				return stepError(fmt.Sprintf("%s %s", st.Type, st.Target), err)
+				return stepError(st.name(), err)
 			}
 			fds = append(fds, fd)
 		}

@@ -45,6 +45,12 @@ func newFakeStore(t *testing.T) fakeStore {
 	if err := errors.Join(os.Symlink(s.folder+"/share", filepath.Join(s.dir, names[2])), os.Chmod(s.dir, 0o755), openParents(s.dir)); err != nil {
 		t.Fatal(err)
 	}
+	// The program owns it all: what holds it back is the mount.
+	if os.Getuid() == 0 {
+		if out, err := exec.Command("chown", "-hR", "1879048200:1879048200", s.dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+	}
 	return s
 }
 
@@ -288,17 +294,22 @@ func TestStoreOddFile(t *testing.T) {
 	}
 }
 
-// TestStoreMany: thousands of paths need no descriptors of their own.
+// TestStoreMany: thousands of paths need no descriptors of their own. The test
+// runs itself again with few of them: Go's runtime takes all that it is allowed.
 func TestStoreMany(t *testing.T) {
+	if os.Getenv("RCC_TEST_MANY") == "" {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command("sh", "-c", `ulimit -n 200 && exec "$0" -test.run='^TestStoreMany$' -test.v`, self)
+		c.Env = append(os.Environ(), "RCC_TEST_MANY=1", "RCC_TEST_STAGE="+stagePath)
+		if out, err := c.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestStoreMany")) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	const many = 3000
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 256, Max: old.Max}); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
 	s := newFakeStore(t)
 	w := newWorld(t, func(j *Job) {
 		s.job(ToolsStore)(j)
@@ -380,4 +391,72 @@ func addedBefore(t *testing.T) string {
 		t.Skip("only root adds to Nix's store, and has not: ", errors.Join(err, fs.ErrNotExist))
 	}
 	return list[0]
+}
+
+// TestStoreSubmounts: a store path that is a mount of its own is shown as it is
+// on the host; what is mounted below one does not come along. The test runs
+// itself again in a mount namespace where there are such.
+func TestStoreSubmounts(t *testing.T) {
+	if dir := os.Getenv("RCC_TEST_SUBMOUNTS"); dir != "" {
+		store := fakeStore{dir: dir}
+		names := fakeNames(2)
+		store.program, store.folder = StoreDir+"/"+names[0], StoreDir+"/"+names[1]
+		store.file, store.link = store.program, store.program // one is enough
+		shown := func(paths ...string) func(*Job) {
+			return func(j *Job) { store.job(ToolsStore)(j); j.Store = paths }
+		}
+		w := newWorld(t, shown(store.program))
+		if out := w.probe(t, "see", store.program+"/bin/probe"); !strings.HasSuffix(out, "true") {
+			t.Errorf("a mount is not shown: %s", out)
+		}
+		if _, err := os.Stat(filepath.Join(dir, names[1], "sub/secret")); err != nil {
+			t.Errorf("no control: %v", err)
+		}
+		if os.Getuid() != 0 { // who could uncover by it what is hidden
+			if err := startStore(t, shown(store.program, store.folder)); err == nil || !strings.Contains(err.Error(), "cannot show "+store.folder+": something else") {
+				t.Errorf("got %v", err)
+			}
+			return
+		}
+		w = newWorld(t, shown(store.program, store.folder))
+		if out := w.probe(t, "ls", store.folder+"/sub"); out != "own" {
+			t.Errorf("below a store path there is %q", out)
+		}
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root mounts on the host; its run tests this for a user too")
+	}
+	dir, names := t.TempDir(), fakeNames(2)
+	if err := errors.Join(os.Chmod(dir, 0o755), openParents(dir)); err != nil {
+		t.Fatal(err)
+	}
+	stage, err := os.ReadFile(stagePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"from/bin/probe": stage, names[0] + "/covered": nil, names[1] + "/sub/own": nil} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The program and its stage where the user reaches them.
+	tmp := filepath.Join(dir, "tmp")
+	self, err := os.ReadFile("/proc/self/exe")
+	if err := errors.Join(err, os.Mkdir(tmp, 0o755), os.Chmod(tmp, 0o777|os.ModeSticky), os.WriteFile(tmp+"/test", self, 0o755), os.WriteFile(tmp+"/stage", stage, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	script := `mount --bind from ` + names[0] + ` && mount -t tmpfs none ` + names[1] + `/sub && touch ` + names[1] + `/sub/secret && exec "$@"`
+	for name, as := range map[string][]string{"root": {"env"}, "user": {need(t, "setpriv"), "--reuid=54321", "--regid=54321", "--clear-groups"}} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"-m", "sh", "-c", script, "sh"}, as...)
+			c := exec.Command("unshare", append(args, tmp+"/test", "-test.run=^TestStoreSubmounts$", "-test.v")...)
+			c.Dir = dir
+			c.Env = append(os.Environ(), "RCC_TEST_SUBMOUNTS="+dir, "RCC_TEST_STAGE="+tmp+"/stage", "TMPDIR="+tmp)
+			if out, err := c.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestStoreSubmounts")) {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
 }
