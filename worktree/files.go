@@ -304,3 +304,16 @@ func (r *Repo) InCheckout(dir string) (string, bool) {
 	}
 	return filepath.ToSlash(rel), true
 }
+
+// Existing are those of the paths that a commit or tree has.
+func (r *Repo) Existing(ctx context.Context, tree string, paths []string) (map[string]bool, error) {
+	out, err := r.run(ctx, append([]string{"--literal-pathspecs", "ls-tree", "-z", "--full-tree", "--name-only", tree, "--"}, paths...)...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look for %s in %s: %w", quotePath(paths[0]), short(tree), err)
+	}
+	found := map[string]bool{}
+	for _, p := range splitNul(out) {
+		found[p] = true
+	}
+	return found, nil
+}

@@ -370,3 +370,12 @@ func copyKeepingTime(in *os.File, path string) error {
 	}
 	return os.Chtimes(path, fi.ModTime(), fi.ModTime())
 }
+
+// Again makes a tree whose sandbox has ended ready for another one around it, on
+// the same layers.
+func (t *Tree) Again() error {
+	if !t.overlay() {
+		return nil
+	}
+	return t.fresh()
+}
