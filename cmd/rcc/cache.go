@@ -3,12 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"rcc/devshell"
+	"rcc/hooks"
 	"rcc/worktree"
 )
 
@@ -48,6 +51,70 @@ func collectCache(env *surroundings, key string) error {
 		env.say("removed %d unused parts of the cache of %s, %s", len(removed), key, sizeText(bytes))
 	}
 	return err
+}
+
+// A dev shell that no task names goes when it was not used for this long: a
+// checkout may have it by direnv, of which rcc keeps no list.
+const shellAge = 30 * 24 * time.Hour
+
+// collectShells removes dev shells that are not used, and with them what keeps
+// Nix from collecting their store paths.
+func collectShells(env *surroundings, all bool) error {
+	dir := env.dirs.shellCache()
+	if _, err := os.Lstat(dir); err != nil {
+		return nil
+	}
+	stores, err := env.dirs.stores()
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, s := range stores {
+		tasks, err := s.tasks()
+		if err != nil {
+			return err
+		}
+		for _, r := range tasks {
+			if r.Shell != nil {
+				used[r.Shell.Key] = true
+			}
+		}
+		good, err := hooks.OpenGood(s.path(goodName)).Keys()
+		if err != nil {
+			return err
+		}
+		for _, line := range good {
+			key, _, _ := strings.Cut(line, " ")
+			used[key] = true
+		}
+	}
+	age := shellAge
+	if all {
+		age = 0
+	}
+	removed, err := devshell.OpenCache(dir).Collect(func(key string) bool { return used[key] }, age)
+	if len(removed) > 0 {
+		env.say("removed %s from the cache; nix-collect-garbage frees what only they used", plural(len(removed), "unused dev shell"))
+	}
+	for _, name := range []string{listsName, exportsName, stampsName} {
+		err = errors.Join(err, removeOld(filepath.Join(env.dirs.Cache, name), age))
+	}
+	return err
+}
+
+// removeOld removes the files of a folder that are older than age.
+func removeOld(dir string, age time.Duration) error {
+	names, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, n := range names {
+		if fi, err := n.Info(); err == nil && time.Since(fi.ModTime()) > age {
+			errs = append(errs, os.Remove(filepath.Join(dir, n.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // usedBefore tells whether nothing of a cache was used since.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,6 +38,11 @@ type Config struct {
 	Dirty   Setting[bool]
 	Carry   Setting[[]string] // ignored files of the checkout that go along, as patterns of gitignore(5)
 	Include Setting[bool]     // and those that its .worktreeinclude names
+	Shell   Setting[string]   // as --shell has it; "auto"
+
+	// Of the dev shell.
+	Watch        Setting[[]string]      // further files that decide what it is, as patterns
+	ShellTimeout Setting[time.Duration] // how long Nix may take; an hour
 }
 
 // A Setting is a value and the place it came from.
@@ -127,6 +133,13 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		Dirty:        user.Dirty,
 		Carry:        user.Carry,
 		Include:      firstSet(user.Include, Setting[bool]{Value: true}),
+		Shell:        firstSet(user.Shell, repo.Shell, Setting[string]{Value: shellAuto}),
+		Watch:        repo.Watch,
+		ShellTimeout: firstSet(user.ShellTimeout, Setting[time.Duration]{Value: defaultShellTimeout}),
+	}
+	// More to watch makes no harm: both count.
+	if user.Watch.From != "" {
+		c.Watch = Setting[[]string]{append(slices.Clone(user.Watch.Value), repo.Watch.Value...), user.Watch.From}
 	}
 	for name, agent := range user.Agents {
 		c.Agents[name] = agent // what the user means by a name stands
@@ -205,7 +218,7 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 	}
 	c := &Config{Agents: map[string]Agent{}}
 	top := configSection{d, nil, d.root}
-	top.known("default_agent", "agent", "defaults")
+	top.known("default_agent", "agent", "defaults", "shell")
 
 	c.DefaultAgent = configText(top, "default_agent", `the name of an agent, such as "claude"`, nil)
 	if agents, ok := top.table("agent", "[agent.claude]"); ok {
@@ -216,7 +229,8 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		}
 	}
 	if defaults, ok := top.table("defaults", "[defaults]"); ok {
-		defaults.known("tree", "net", "timeout", "detach", "dirty", "carry", "worktreeinclude")
+		defaults.known("tree", "net", "timeout", "detach", "dirty", "carry", "worktreeinclude", "shell")
+		c.Shell = configShell(defaults)
 		c.Tree = configText(defaults, "tree", `"auto", "overlay" or "checkout"`, treeKinds)
 		c.Net = configText(defaults, "net", `"none"`, []string{"none"})
 		c.Timeout = configDuration(defaults, "timeout")
@@ -234,10 +248,36 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 			defaults.problem("dirty", "dirty cannot be set by a repository, because it shows a task your uncommitted work; set it in your own config.toml")
 		}
 	}
+	if shell, ok := top.table("shell", `[shell] watch = ["rust-toolchain.toml"]`); ok {
+		shell.known("watch", "timeout")
+		c.Watch = configList(shell, "watch", `a list of paths or patterns, such as ["rust-toolchain.toml", "nix/*.json"]`)
+		for _, w := range c.Watch.Value {
+			if _, err := path.Match(w, ""); err != nil {
+				shell.problem("watch", "watch has a pattern that cannot be read: %s", shownID(w))
+			}
+		}
+		c.ShellTimeout = configDuration(shell, "timeout")
+		if isRepo && c.ShellTimeout.From != "" {
+			shell.problem("timeout", "timeout of the shell cannot be set by a repository, because it bounds what its own files make Nix do; set it in your own config.toml")
+		}
+	}
 	if d.wrong != "" {
 		return nil, fmt.Errorf("%s:%d: %s", d.name, d.wrongLine, d.wrong)
 	}
 	return c, nil
+}
+
+// configShell reads a choice as --shell takes it.
+func configShell(s configSection) Setting[string] {
+	out := configText(s, "shell", shellWanted, nil)
+	if out.From == "" {
+		return out
+	}
+	if _, err := parseShell(out.Value); err != nil {
+		s.problem("shell", "shell must be %s, not %s", shellWanted, shownID(out.Value))
+		return Setting[string]{}
+	}
+	return out
 }
 
 // decodeAgent reads [agent.NAME].

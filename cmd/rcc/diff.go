@@ -41,6 +41,7 @@ func (c *diffCmd) Run(env *surroundings) error {
 	if rec.Tip == "" {
 		return nothing("%s changed nothing%s", rec.ID, because(rec))
 	}
+	sayEvaluated(env, rec)
 	onTerminal := term.IsTerminal(int(env.stdout.Fd()))
 	opt := worktree.DiffOptions{Stat: c.Stat, Brief: onTerminal}
 	if !onTerminal {
@@ -57,6 +58,14 @@ func (c *diffCmd) Run(env *surroundings) error {
 		}
 		return errors.Join(inert.Close(), out.Close())
 	})
+}
+
+// sayEvaluated comes ahead of a review: what the change has to do with code that
+// the host would run.
+func sayEvaluated(env *surroundings, rec *Record) {
+	for _, n := range evaluatedNotes(rec) {
+		env.say("%s: %s", rec.ID, Inert(n))
+	}
 }
 
 func because(r *Record) string {
@@ -87,6 +96,7 @@ func followBranch(ctx context.Context, repo *worktree.Repo, t task, rec *Record)
 		return err
 	}
 	rec.Tip, rec.Files, rec.Added, rec.Removed = tip, st.Files, st.Added, st.Removed
+	rec.Evaluated = evaluatedPaths(st.Paths)
 	return t.save(rec)
 }
 

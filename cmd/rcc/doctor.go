@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"rcc/devshell"
 	"rcc/isolate"
 	"rcc/worktree"
 )
@@ -34,7 +36,7 @@ func (c *doctorCmd) Run(env *surroundings) error {
 	for _, p := range isolate.Probe() {
 		findings = append(findings, finding{Name: p.Name, OK: p.OK, Needed: true, Detail: p.Detail, Mend: p.Mend})
 	}
-	findings = append(findings, checkSandbox(env), checkTrees(env), checkCache(env), checkAgent(env))
+	findings = append(findings, checkSandbox(env), checkTrees(env), checkCache(env), checkNix(env), checkAgent(env))
 	broken := false
 	for _, f := range findings {
 		broken = broken || f.Needed && !f.OK
@@ -166,6 +168,33 @@ func checkCache(env *surroundings) finding {
 	}
 	f.OK = true
 	f.Detail += fmt.Sprintf(": %d bases of trees, %s; rcc gc removes what no task uses", bases, sizeText(bytes))
+	return f
+}
+
+// checkNix tells what Nix adds.
+func checkNix(env *surroundings) finding {
+	f := finding{Name: "nix", Mend: "install Nix, for example: apt install nix-bin"}
+	nix, err := devshell.Find(env.environ)
+	if errors.Is(err, devshell.ErrAbsent) {
+		f.Detail = "not on PATH: tasks have the host's tools; with Nix, a task in a repository with a flake.nix or shell.nix has that dev shell, and nothing else of the machine"
+		return f
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cache := devshell.OpenCache(env.dirs.shellCache())
+	var version string
+	if err == nil {
+		version, err = cache.Version(ctx, nix)
+	}
+	var entries []devshell.Entry
+	if err == nil {
+		entries, err = cache.Entries()
+	}
+	if err != nil {
+		f.Detail, f.Mend = oneLine(err), "put that right, or use --shell host"
+		return f
+	}
+	f.OK, f.Detail, f.Mend = true, fmt.Sprintf("%s; %s in the cache", version, plural(len(entries), "dev shell")), ""
 	return f
 }
 

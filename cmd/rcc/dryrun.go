@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"rcc/devshell"
 	"rcc/isolate"
 	"rcc/worktree"
 )
@@ -17,38 +20,111 @@ type dryView struct {
 	Tree       string        `json:"tree"`
 	Command    []string      `json:"command"`
 	Timeout    string        `json:"timeout,omitempty"`
-	From       []string      `json:"from"` // which file each setting came from
+	Shell      *dryShell     `json:"shell,omitempty"` // null for the host's tools
+	From       []string      `json:"from"`            // which file each setting came from
 	Plan       *isolate.Plan `json:"plan"`
 }
 
+// dryShell is the dev shell that a task would have. What is in it is known only
+// when it has been evaluated before.
+type dryShell struct {
+	File    string   `json:"file"`
+	Attr    string   `json:"attr,omitempty"`
+	Files   []string `json:"files"` // that have to be allowed
+	Allowed bool     `json:"allowed"`
+	Cached  bool     `json:"cached"`
+	Paths   int      `json:"paths,omitempty"`
+	HostToo bool     `json:"hostToo,omitempty"`
+}
+
 // dryRun prints the plan and makes nothing, not even a folder.
-func (st *start) dryRun(env *surroundings, asJSON bool) error {
+func (st *start) dryRun(ctx context.Context, flags *startFlags) error {
+	env := st.env
 	s := &session{env: env, rec: st.record, repo: st.repo, task: st.store.task(st.record.ID)}
+	shell, err := st.dryShell(ctx, flags.Shell, s)
+	if err != nil {
+		return err
+	}
+	defer s.leaveShell()
 	kind := st.treeKind()
 	mounts, err := st.repo.PlanMounts(s.task.dir, kind, env.dirs.cache(st.repo.Key()))
 	if err != nil {
 		return err
 	}
-	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, s.job(s.task.path("home"), mounts), isolate.LookHost(env.environ))
+	job := s.job(s.task.path("home"), mounts)
+	s.dress(&job)
+	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(env.environ))
 	if err != nil {
 		return err
 	}
 	plan.Env = append(plan.Env, s.programEnv()...)
 	v := dryView{
 		ID: st.record.ID, Repository: st.repo.Path, Base: st.record.Base, Dirty: st.record.Dirty,
-		Tree: kind, Command: st.record.Command, Plan: plan,
+		Tree: kind, Command: st.record.Command, Shell: shell, Plan: plan,
 		From: []string{
-			"tree: " + st.config.Tree.Origin(), "net: " + st.config.Net.Origin(), "timeout: " + st.config.Timeout.Origin(),
+			"tree: " + st.config.Tree.Origin(), "shell: " + st.config.Shell.Origin(), "net: " + st.config.Net.Origin(), "timeout: " + st.config.Timeout.Origin(),
 			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "carry: " + st.config.Carry.Origin(), "worktreeinclude: " + st.config.Include.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),
 		},
 	}
 	if st.record.Timeout > 0 {
 		v.Timeout = st.record.Timeout.String()
 	}
-	if asJSON {
+	if flags.JSON {
 		return printJSON(env, v)
 	}
 	return v.print(env)
+}
+
+// dryShell tells of the dev shell as far as it is known, and puts it on when it
+// is in the cache and allowed.
+func (st *start) dryShell(ctx context.Context, wish string, s *session) (*dryShell, error) {
+	f, found, err := st.findShell(ctx, wish)
+	if err != nil || found == nil {
+		return nil, err
+	}
+	src := found.source
+	v := &dryShell{File: shellFile(src.Kind, src.Dir), Attr: src.Attr, HostToo: f.choice.host}
+	for _, a := range found.content.Asked {
+		v.Files = append(v.Files, a.Path)
+	}
+	err = f.allowed(found, false)
+	var untrusted *untrustedError
+	if errors.As(err, &untrusted) {
+		return v, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v.Allowed = true
+	sh, err := devshell.OpenCache(st.env.dirs.shellCache()).Cached(ctx, found.nix, found.source)
+	if err != nil || sh == nil {
+		return v, err
+	}
+	v.Cached, v.Paths = true, len(sh.Paths)
+	s.shell, s.rec.Shell = sh, &shellRecord{Key: sh.Key, Kind: src.Kind, Dir: src.Dir, Attr: src.Attr, Host: f.choice.host}
+	return v, nil
+}
+
+func (v *dryShell) String() string {
+	if v == nil {
+		return "the host's tools"
+	}
+	text := v.File
+	if v.Attr != "" {
+		text += "#" + v.Attr
+	}
+	switch {
+	case !v.Allowed:
+		text += ", not allowed yet (rcc allow): " + strings.Join(v.Files, ", ")
+	case !v.Cached:
+		text += ", to be evaluated"
+	default:
+		text += fmt.Sprintf(", evaluated, %s of the store", plural(v.Paths, "path"))
+	}
+	if v.HostToo {
+		text += ", then the host's tools"
+	}
+	return text
 }
 
 func (v dryView) print(env *surroundings) error {
@@ -60,6 +136,7 @@ func (v dryView) print(env *surroundings) error {
 	line("repository", "%s", v.Repository)
 	line("base", "%s", v.Base)
 	line("tree", "%s", v.Tree)
+	line("shell", "%s", v.Shell)
 	line("command", "%s", quoted(v.Command))
 	if v.Timeout != "" {
 		line("timeout", "%s", v.Timeout)
@@ -86,6 +163,8 @@ func (v dryView) print(env *surroundings) error {
 			text += " <- " + s.Upper
 		case isolate.StepSymlink:
 			text += " -> " + s.Content
+		case isolate.StepStore:
+			text += " <- " + plural(len(s.Names), "path") + " of " + s.Source
 		}
 		if s.Writable {
 			text += " (writable)"

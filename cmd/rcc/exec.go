@@ -26,7 +26,7 @@ func (c *execCmd) Run(env *surroundings, command commandLine) error {
 	if err := checkText("the command", command...); err != nil {
 		return err
 	}
-	return execTask(env, c.ID, command)
+	return execTask(env, c.ID, hello{Args: command})
 }
 
 type shellCmd struct {
@@ -37,13 +37,13 @@ func (c *shellCmd) Run(env *surroundings) error {
 	if !term.IsTerminal(int(env.stdin.Fd())) {
 		return usage("cannot open a shell without a terminal; use rcc exec %s -- COMMAND", c.ID)
 	}
-	return execTask(env, c.ID, []string{insideShell(), "-i"})
+	return execTask(env, c.ID, hello{Shell: true})
 }
 
 // execTask runs a command in a task's sandbox: the running one, or, when the
 // task is over, one of the same kind around the tree that it left; what the
 // command changes there is taken over like the task's own work.
-func execTask(env *surroundings, id string, command []string) error {
+func execTask(env *surroundings, id string, hi hello) error {
 	ctx := context.Background()
 	_, _, s, err := atRepository(ctx, env)
 	if err != nil {
@@ -53,7 +53,7 @@ func execTask(env *surroundings, id string, command []string) error {
 	if err != nil {
 		return err
 	}
-	hi := hello{Want: "exec", Args: command, Env: passedEnv(env.environ), Input: true}
+	hi.Want, hi.Env, hi.Input = "exec", passedEnv(env.environ), true
 	if size := terminalSize(env); size != nil {
 		hi.Terminal, hi.Size = true, size
 	}
@@ -118,6 +118,10 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 	if err := followBranchLocked(ctx, s.repo, rec); err != nil {
 		return exitCannot, err
 	}
+	if err := s.openShell(); err != nil {
+		return exitCannot, err
+	}
+	defer s.leaveShell()
 	if err := s.standAgain(ctx, true); err != nil {
 		return exitCannot, err
 	}
@@ -166,7 +170,7 @@ func execHere(env *surroundings, s *session, sb *isolate.Sandbox, hi hello) (int
 	if kind, _, err := f.read(); err != nil || kind != frameHello {
 		return exitCannot, errFrame
 	}
-	status, err := execIn(sb, h, f, hi, s.execEnv(nil))
+	status, err := execIn(sb, h, f, hi, s.further(hi))
 	if err != nil {
 		f.writeJSON(frameOver, over{Exit: status})
 	}

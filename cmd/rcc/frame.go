@@ -45,8 +45,9 @@ type hello struct {
 	Program string `json:"program,omitempty"`
 	// Size of the client's terminal; nil when it has none.
 	Size *isolate.Size `json:"size,omitempty"`
-	// exec
+	// exec: a command, or the task's interactive shell
 	Args     []string `json:"args,omitempty"`
+	Shell    bool     `json:"shell,omitempty"`
 	Env      []string `json:"env,omitempty"`
 	Terminal bool     `json:"terminal,omitempty"`
 	// First says that this client started the task and wants all output from

@@ -35,7 +35,7 @@ func (c *gcCmd) Run(env *surroundings) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, collectCaches(env))...)
+	return errors.Join(append(errs, collectCaches(env), collectShells(env, c.All))...)
 }
 
 type collector struct {
@@ -225,7 +225,7 @@ func (g *collector) removeLeftOvers(context.Context) error {
 			// What writeFile was killed over. Nobody else writes here now.
 			errs = append(errs, os.Remove(g.store.path(n.Name())))
 		}
-		if !n.IsDir() || n.Name() == openedName {
+		if !n.IsDir() || hidden(n.Name()) {
 			continue
 		}
 		t := g.store.task(n.Name())

@@ -42,6 +42,7 @@ type taskView struct {
 	// Tree is the kind of tree, "" before there is one; Layers are the folders
 	// that an overlay stands on, the uppermost first.
 	Tree   string   `json:"tree"`
+	Shell  string   `json:"shell"` // the file of its dev shell, with #NAME; or "host"
 	Layers []string `json:"layers,omitempty"`
 }
 
@@ -59,6 +60,7 @@ func viewOf(r *Record) taskView {
 	if v.Command == nil {
 		v.Command = []string{}
 	}
+	v.Shell = r.Shell.String()
 	if !r.Finished.IsZero() {
 		v.Finished = &r.Finished
 	}

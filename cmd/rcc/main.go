@@ -66,6 +66,10 @@ type cli struct {
 	Log     logCmd     `cmd:"" help:"Show a task's output, or its events."`
 	Attach  attachCmd  `cmd:"" help:"Go back to a running task."`
 	Stop    stopCmd    `cmd:"" help:"End a running task and keep its work."`
+	Allow   allowCmd   `cmd:"" help:"Trust the repository's dev shell as it is now."`
+	Deny    denyCmd    `cmd:"" help:"Take such trust back."`
+	Hook    hookCmd    `cmd:"" help:"Let your shell or direnv enter dev shells by themselves."`
+	Export  exportCmd  `cmd:"" hidden:""`
 	GC      gcCmd      `cmd:"" name:"gc" help:"Remove what is over, and take over what was interrupted."`
 	Doctor  doctorCmd  `cmd:"" help:"Tell what this machine can enforce, and how to mend what it cannot."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on a scratch repository."`
@@ -94,6 +98,9 @@ func run(env *surroundings, args []string) int {
 	}
 	if first1(args) == completeName {
 		return complete(env, app, command)
+	}
+	if first1(args) == environName {
+		return printEnviron(env.environ)
 	}
 	if first1(args) == "--version" {
 		own = []string{"version"}

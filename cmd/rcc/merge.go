@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +73,9 @@ func (c *mergeCmd) Run(env *surroundings) error {
 		return fmt.Errorf("merged %s into %s, but: %w", rec.ID, intentTarget(intent), err)
 	}
 	env.say("merged %s into %s: %s; rcc undo takes it back", rec.ID, intentTarget(intent), changes(rec))
+	if slices.ContainsFunc(rec.Evaluated, isNixCode) {
+		env.say("it changed the dev shell's code, which is not evaluated before rcc allow says that you have read it")
+	}
 	return nil
 }
 

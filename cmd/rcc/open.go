@@ -4,9 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"rcc/hooks"
+	"rcc/worktree"
 )
 
 type openCmd struct {
@@ -47,9 +53,53 @@ func (c *openCmd) Run(env *surroundings) error {
 		if err := repo.OpenWorktree(ctx, rec.ID, rec.Base, path); err != nil {
 			return err
 		}
+		if err := allowOpened(ctx, env, repo, rec, path); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintln(env.stdout, path)
 	return err
+}
+
+// allowOpened lets direnv enter an opened worktree by itself where its .envrc is
+// the one that the user allowed in the checkout, and says why where not.
+func allowOpened(ctx context.Context, env *surroundings, repo *worktree.Repo, rec *Record, path string) error {
+	o := hooks.Opened{Envrc: filepath.Join(path, envrcName), Checkout: filepath.Join(repo.Top, envrcName)}
+	var err error
+	if o.Content, err = readPlain(o.Envrc); err != nil || o.Content == nil || repo.Top == "" {
+		return err
+	}
+	if o.CheckoutContent, err = readPlain(o.Checkout); err != nil {
+		return err
+	}
+	if base, ok, err := repo.ReadFile(ctx, rec.Base, envrcName); err == nil && ok {
+		o.Base = base
+	}
+	if o.Direnv, err = hooks.DirenvDataDir(env.environ); err != nil {
+		return err
+	}
+	_, notice, err := hooks.AllowOpened(o)
+	if notice != "" {
+		env.say("%s", Inert(notice))
+	}
+	return err
+}
+
+// readPlain reads an ordinary file, at most 1 MiB of it; nil where there is none.
+func readPlain(path string) ([]byte, error) {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.Mode().IsRegular() {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
 // openedName is a name that no task can have.

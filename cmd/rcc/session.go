@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"rcc/devshell"
 	"rcc/isolate"
 	"rcc/worktree"
 )
@@ -34,6 +35,9 @@ type session struct {
 	spec     worktree.TreeSpec
 	layers   *worktree.Layers // what the tree stands on, held
 	progress func(done, total int)
+
+	shell     *devshell.Shell // the task's, held; nil for the host's tools
+	undressed bool            // the tree is being filled, by the host's git
 
 	stop chan syscall.Signal // asks the program to end
 
@@ -104,6 +108,7 @@ func (s *session) phase(name string) error {
 func (s *session) run(ctx context.Context, input bool) (int, error) {
 	began := time.Now()
 	defer s.leaveLayers()
+	defer s.leaveShell()
 	status, err := s.work(ctx, input)
 	if errors.Is(err, context.Canceled) {
 		err = errInterrupted
@@ -224,6 +229,15 @@ func (s *session) makeTree(ctx context.Context) error {
 	if err := s.openRepository(ctx); err != nil {
 		return err
 	}
+	if err := s.openShell(); err != nil {
+		return err
+	}
+	if s.shell != nil {
+		s.tellShell(s.shell)
+	}
+	if err := s.writeInteractive(); err != nil {
+		return err
+	}
 	home := s.task.path("home")
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return fmt.Errorf("cannot make the private home: %w", underlying(err))
@@ -240,6 +254,9 @@ func (s *session) makeTree(ctx context.Context) error {
 				return fmt.Errorf("cannot give the private home to the task's user id: %w", underlying(err))
 			}
 		}
+	}
+	if err := s.findEnvrc(ctx, home); err != nil {
+		return err
 	}
 	s.spec = worktree.TreeSpec{Dir: s.task.dir, ID: s.rec.ID, Base: s.rec.Base, Dirty: s.rec.Dirty, UID: uid, GID: gid, Sight: s.sight}
 	carried, err := s.carry(ctx)
@@ -309,7 +326,11 @@ func (s *session) job(home string, mounts []worktree.Mount) isolate.Job {
 
 // plan is the sandbox of the command.
 func (s *session) plan() (*isolate.Plan, error) {
-	return isolate.NewPlan(isolate.Policy{Net: "none"}, s.job(s.task.path("home"), s.rec.Tree.Mounts()), isolate.LookHost(s.env.environ))
+	job := s.job(s.task.path("home"), s.rec.Tree.Mounts())
+	if !s.undressed {
+		s.dress(&job)
+	}
+	return isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(s.env.environ))
 }
 
 // start makes the sandbox and fills the tree in it.
@@ -318,6 +339,7 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 		return nil, err
 	}
 	notes := s.findNotes(ctx)
+	s.undressed = s.shell != nil && len(s.rec.Tree.Populate()) > 0
 	sb, err := s.stand(ctx)
 	if err != nil {
 		return nil, errors.Join(err, notes())
@@ -326,7 +348,16 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 		sb.Close()
 		return nil, err
 	}
-	return sb, nil
+	if !s.undressed {
+		return sb, nil
+	}
+	// The dev shell need not have git: the tree was filled with the host's, and
+	// the command gets a sandbox without.
+	s.undressed = false
+	if err := errors.Join(sb.Close(), s.rec.Tree.Again()); err != nil {
+		return nil, err
+	}
+	return s.enter(ctx)
 }
 
 // stand makes the sandbox around the tree, and another tree where that cannot
@@ -421,9 +452,8 @@ func (s *session) command(ctx context.Context, sb *isolate.Sandbox, input bool) 
 	if err := s.phase("command"); err != nil {
 		return exitCannot, err
 	}
-	prog := isolate.Program{Args: s.rec.Command, Env: s.programEnv()}
-	if err := s.hub.start(sb, prog, input); err != nil {
-		return exitCannot, err
+	if err := s.hub.start(sb, s.program(s.rec.Command, s.programEnv()), input); err != nil {
+		return exitCannot, s.notInShell(err)
 	}
 	return s.wait(ctx, s.hub.proc)
 }
@@ -474,10 +504,14 @@ func (s *session) programEnv() []string {
 	return append(passedEnv(s.env.environ), "RCC_TASK="+s.rec.ID, "RCC_PROMPT="+s.rec.Prompt)
 }
 
-// execEnv is the same for a further program; more comes from its client, such
-// as TERM of the terminal that it sits at.
-func (s *session) execEnv(more []string) []string {
-	return append(s.programEnv(), passedEnv(more)...)
+// further is one more program in the sandbox, as a client asks for it; more of
+// its environment comes from there, such as TERM of the terminal that it sits at.
+func (s *session) further(hi hello) isolate.Program {
+	env := append(s.programEnv(), passedEnv(hi.Env)...)
+	if hi.Shell {
+		return s.interactive(env)
+	}
+	return s.program(hi.Args, env)
 }
 
 // taskUser decides who the program is: the caller's own ids, or, when that is

@@ -49,6 +49,10 @@ type Record struct {
 	Added    int       `json:"added"`
 	Removed  int       `json:"removed"`
 
+	// Evaluated are the changed files that Nix or direnv would read on the host
+	// after a merge. The agent chose their names.
+	Evaluated []string `json:"evaluated,omitempty"`
+
 	// LeftOut says that the agent left work that the result does not have, such
 	// as another branch or a stash: the task's folder has the only copy.
 	LeftOut bool `json:"leftOut,omitempty"`
@@ -64,7 +68,9 @@ type Record struct {
 	Carry      []string       `json:"carry,omitempty"`   // patterns of the configuration
 	Include    bool           `json:"include,omitempty"` // and those of .worktreeinclude
 	Dirty      bool           `json:"dirty,omitempty"`
-	Run        bool           `json:"run,omitempty"` // of rcc run: nothing is kept
+	Run        bool           `json:"run,omitempty"`   // of rcc run: nothing is kept
+	Shell      *shellRecord   `json:"shell,omitempty"` // nil: the host's tools
+	Envrc      bool           `json:"envrc,omitempty"` // direnv starts its programs
 	Terminal   bool           `json:"terminal,omitempty"`
 	Timeout    time.Duration  `json:"timeout,omitempty"` // nanoseconds
 	UID        int            `json:"uid"`               // inside

@@ -274,7 +274,7 @@ func (sv *supervisor) exec(f *frames, hi hello) {
 	h := newHub(execSize(hi), nil)
 	sv.setExec(hi.Program, h)
 	defer sv.setExec(hi.Program, nil)
-	status, err := execIn(sb, h, f, hi, sv.session.execEnv(hi.Env))
+	status, err := execIn(sb, h, f, hi, sv.session.further(hi))
 	if err != nil {
 		fail(status, err)
 	}
@@ -318,10 +318,10 @@ func execSize(hi hello) *isolate.Size {
 }
 
 // execIn runs a program beside the task's own and serves its client to the end.
-func execIn(sb *isolate.Sandbox, h *hub, f *frames, hi hello, env []string) (int, error) {
+func execIn(sb *isolate.Sandbox, h *hub, f *frames, hi hello, prog isolate.Program) (int, error) {
 	hi.First, hi.Input = true, true
 	h.join(f, hi)
-	if err := h.start(sb, isolate.Program{Args: hi.Args, Env: env}, true); err != nil {
+	if err := h.start(sb, prog, true); err != nil {
 		var ee *isolate.ExecError
 		if errors.As(err, &ee) {
 			return ee.Status, err

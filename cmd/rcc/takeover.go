@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -46,7 +47,8 @@ func (s *session) takeOver(ctx context.Context) error {
 	if err := errors.Join(err, statErr); err != nil {
 		return err
 	}
-	s.tell(pathNotes(s.rec.Tree, st.Paths))
+	s.rec.Evaluated = evaluatedPaths(st.Paths)
+	s.tell(append(pathNotes(s.rec.Tree, st.Paths), evaluatedNotes(s.rec)...))
 	crashPoint("accepted")
 	s.rec.Tip = h.Tip
 	s.rec.Files, s.rec.Added, s.rec.Removed = st.Files, st.Added, st.Removed
@@ -68,6 +70,32 @@ func pathNotes(tree *worktree.Tree, paths []string) (notes []string) {
 	return notes
 }
 
+// evaluatedPaths are those that a dev shell or direnv would read on the host once
+// they are in a checkout.
+func evaluatedPaths(paths []string) (list []string) {
+	for _, p := range paths {
+		if isNixCode(p) || path.Base(p) == envrcName {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+const envrcName = ".envrc"
+
+// evaluatedNotes says what became of the trust in such files.
+func evaluatedNotes(r *Record) []string {
+	if len(r.Evaluated) == 0 {
+		return nil
+	}
+	const most = 5
+	shown := strings.Join(r.Evaluated[:min(len(r.Evaluated), most)], ", ")
+	if more := len(r.Evaluated) - most; more > 0 {
+		shown += fmt.Sprintf(" and %d more", more)
+	}
+	return []string{"the result changes " + shown + ": nothing of it was evaluated on this machine; read it well, since after a merge its dev shell is yours to allow"}
+}
+
 // nothingChanged is the end of a task whose tree is as it was at the start.
 func (s *session) nothingChanged(ctx context.Context) error {
 	if s.rec.Tip != "" { // an earlier harvest had something
@@ -76,6 +104,7 @@ func (s *session) nothingChanged(ctx context.Context) error {
 		}
 		s.rec.Tip = ""
 	}
+	s.rec.Evaluated = nil
 	s.rec.Files, s.rec.Added, s.rec.Removed = 0, 0, 0
 	s.rec.State, s.rec.Reason = stateEmpty, ""
 	if s.rec.Exit != nil && *s.rec.Exit != 0 {

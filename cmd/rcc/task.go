@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"rcc/devshell"
 	"rcc/isolate"
 	"rcc/worktree"
 )
@@ -24,6 +25,8 @@ type startFlags struct {
 	Dirty   *bool          `help:"Carry uncommitted and untracked work along." negatable:""`
 	Net     string         `help:"The way out: none." enum:"none," default:"" placeholder:"none"`
 	Timeout *time.Duration `help:"End the command after this time, such as 30m; its status is then 124." placeholder:"DURATION"`
+	Shell   string         `help:"The tools: auto, flake, flake#NAME, flake+host or host." placeholder:"SHELL"`
+	Refresh bool           `help:"Evaluate the dev shell again."`
 	Tree    string         `help:"Kind of tree: auto, overlay or checkout." enum:"auto,overlay,checkout," default:"" placeholder:"KIND"`
 	DryRun  bool           `help:"Print the plan and do nothing."`
 	JSON    bool           `name:"json" help:"Print the result as JSON; the command's output goes to standard error."`
@@ -68,8 +71,12 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	if c.DryRun {
-		return st.dryRun(env, c.JSON)
+		return st.dryRun(ctx, &c.startFlags)
 	}
+	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
+		return err
+	}
+	defer st.leaveShell()
 	detach := st.config.Detach.Value
 	if c.Detach != nil {
 		detach = *c.Detach
@@ -187,6 +194,13 @@ type start struct {
 	sight  *worktree.Sight
 	config *Config
 	record *Record
+	made   *devshell.Shell // held; nil for the host's tools
+}
+
+func (st *start) leaveShell() {
+	if st.made != nil {
+		st.made.Release()
+	}
 }
 
 // prepareStart finds the repository, the configuration and the base, and
@@ -352,8 +366,12 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	if c.DryRun {
-		return st.dryRun(env, c.JSON)
+		return st.dryRun(ctx, &c.startFlags)
 	}
+	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
+		return err
+	}
+	defer st.leaveShell()
 	t, lock, size, err := st.begin(ctx, c.JSON)
 	if err != nil {
 		return err
@@ -386,7 +404,7 @@ func (st *start) runHere(ctx context.Context, t task, size *isolate.Size, asJSON
 	if err != nil {
 		return exitCannot, err
 	}
-	s.repo, s.sight, s.progress = st.repo, st.sight, progressLine(env)
+	s.repo, s.sight, s.progress, s.shell = st.repo, st.sight, progressLine(env), st.made
 	s.hub = newHub(size, s.output)
 	cl, served := connectHere(env, s.hub, size)
 	if asJSON {

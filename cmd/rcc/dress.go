@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path"
+	"strings"
+	"syscall"
+
+	"rcc/devshell"
+	"rcc/isolate"
+)
+
+// shellRC is where the sandbox shows the text that makes a dev shell of a bash.
+const shellRC = "/rcc/shell/rc.bash"
+
+// shell finds the task's dev shell, asks whether it may be evaluated, and
+// evaluates it, before anything of the task is made. ^C ends what Nix does.
+func (st *start) shell(ctx context.Context, wish string, refresh bool) error {
+	f, found, err := st.findShell(ctx, wish)
+	if err != nil || found == nil {
+		return err
+	}
+	f.refresh = refresh
+	if err := f.allowed(found, true); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	st.made, err = f.make(ctx, found)
+	if err != nil && ctx.Err() != nil {
+		return errors.New("cannot go on: interrupted while Nix worked on the dev shell")
+	}
+	if err != nil {
+		return err
+	}
+	s := found.source
+	st.record.Shell = &shellRecord{Key: st.made.Key, Kind: s.Kind, Dir: s.Dir, Attr: s.Attr, Host: f.choice.host}
+	return nil
+}
+
+// findShell decides by the flag, or else the configuration.
+func (st *start) findShell(ctx context.Context, wish string) (*shellFinder, *foundShell, error) {
+	if wish == "" {
+		wish = st.config.Shell.Value
+	}
+	choice, err := parseShell(wish)
+	if err != nil {
+		return nil, nil, usage("%w", err)
+	}
+	if choice.mode == shellHost {
+		return nil, nil, nil
+	}
+	f := &shellFinder{env: st.env, repo: st.repo, store: st.store, config: st.config, choice: choice}
+	f.start, _ = st.repo.InCheckout(st.env.dir)
+	f.files = &commitFiles{repo: st.repo, tree: st.sight.Tree}
+	if st.record.Dirty && st.repo.Top != "" {
+		f.files = &checkoutFiles{repo: st.repo, untracked: true}
+	} else if f.start == "" && !st.sight.Has("flake.nix") && !st.sight.Has("shell.nix") && choice.mode == shellAuto {
+		return nil, nil, nil
+	}
+	found, note, err := f.find(ctx)
+	if note != "" {
+		st.record.Notes = append(st.record.Notes, note)
+		st.env.say("%s", Inert(note))
+	}
+	return f, found, err
+}
+
+// openShell takes the dev shell that the task was started with.
+func (s *session) openShell() error {
+	r := s.rec.Shell
+	if r == nil || s.shell != nil {
+		return nil
+	}
+	sh, err := devshell.OpenCache(s.env.dirs.shellCache()).Open(r.Key)
+	if err != nil {
+		return err
+	}
+	s.shell = sh
+	return nil
+}
+
+func (s *session) leaveShell() {
+	if s.shell != nil {
+		s.shell.Release()
+	}
+}
+
+// dress gives a sandbox the task's dev shell in place of the host's programs, or
+// before them.
+func (s *session) dress(j *isolate.Job) {
+	sh := s.shell
+	if sh == nil {
+		return
+	}
+	j.Tools, j.Store = isolate.ToolsStore, sh.Paths
+	j.Path = shellPath(sh)
+	j.Shell = sh.Bash
+	if s.rec.Shell.Host {
+		j.Tools = isolate.ToolsBoth
+	} else {
+		// What scripts begin with, as on NixOS: these two and no other.
+		if sh.Bash != "" {
+			j.Links = append(j.Links, isolate.HostPath{Path: "/bin/sh", Link: sh.Bash})
+		}
+		if env := sh.Look("env"); env != "" {
+			j.Links = append(j.Links, isolate.HostPath{Path: "/usr/bin/env", Link: env})
+		}
+	}
+	if sh.Bash == "" {
+		return
+	}
+	j.Binds = append(j.Binds, isolate.Bind{Source: sh.RC, Target: shellRC})
+	if own := s.task.path(interactiveName); !s.rec.Run && isFile(own) {
+		j.Binds = append(j.Binds, isolate.Bind{Source: own, Target: interactiveRC})
+	}
+}
+
+// shellPath is the dev shell's PATH without what is not in the store.
+func shellPath(sh *devshell.Shell) (list []string) {
+	for _, e := range sh.Environ("") {
+		v, ok := strings.CutPrefix(e, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, d := range strings.Split(v, ":") {
+			if strings.HasPrefix(d, isolate.StoreDir+"/") && path.Clean(d) == d {
+				list = append(list, d)
+			}
+		}
+	}
+	return list
+}
+
+// outputs is where a build by hand in the dev shell would put its results, as
+// nix develop has it: "outputs" in the tree.
+func (s *session) outputs() string { return path.Join(s.repo.Path, "outputs") }
+
+// program is a command as the task's shell starts it, with the variables of the
+// dev shell and, where that has a shellHook, by its bash.
+func (s *session) program(args, env []string) isolate.Program {
+	if s.rec.Envrc {
+		args = append([]string{s.direnv(), "exec", s.repo.Path}, args...)
+	}
+	sh := s.shell
+	if sh == nil {
+		return isolate.Program{Args: args, Env: env}
+	}
+	vars := sh.Environ(s.outputs())
+	if s.rec.Shell.Host {
+		vars = append(vars, "PATH="+strings.Join(append(shellPath(sh), s.hostPath()...), ":"))
+	}
+	p := isolate.Program{Args: args, Env: append(vars, env...)}
+	if sh.HasHook && sh.Bash != "" {
+		p.Args = append([]string{sh.Bash, "-c", s.enterText(), path.Base(sh.Bash)}, args...)
+	}
+	return p
+}
+
+// enterText makes a dev shell of the bash that reads it, and a command of that.
+func (s *session) enterText() string {
+	text := s.rcVariables() + ". " + shellRC + "\nunset rcc_outputs rcc_path\n"
+	if !s.rec.Shell.Host {
+		text += `type -P -- "$1" >/dev/null || { printf 'rcc: cannot run %s: %s\n' "$1" ` + bashQuoted(onlyShell) + " >&2; exit 127; }\n"
+	}
+	return text + `exec "$@"`
+}
+
+// rcVariables are what the text at shellRC wants to know.
+func (s *session) rcVariables() string {
+	text := "rcc_outputs=" + bashQuoted(s.outputs()) + "\n"
+	if s.rec.Shell.Host {
+		text += "rcc_path=" + bashQuoted(strings.Join(s.hostPath(), ":")) + "\n"
+	}
+	return text
+}
+
+// hostPath is the PATH that a task has without a dev shell.
+func (s *session) hostPath() []string {
+	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, s.job("", nil), isolate.LookHost(s.env.environ))
+	if err != nil {
+		return nil
+	}
+	for _, e := range plan.Env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			return strings.Split(v, ":")
+		}
+	}
+	return nil
+}
+
+func bashQuoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// interactive is the command for a shell in the task's sandbox.
+func (s *session) interactive(env []string) isolate.Program {
+	sh := s.shell
+	if sh == nil {
+		return s.program([]string{insideShell(), "-i"}, env)
+	}
+	bash := sh.Interactive
+	if bash == "" {
+		bash = sh.Bash
+	}
+	if bash == "" {
+		return s.program([]string{"sh", "-i"}, env)
+	}
+	vars := sh.Environ(s.outputs())
+	args := []string{bash, "--rcfile", interactiveRC, "-i"}
+	if s.rec.Envrc {
+		args = append([]string{s.direnv(), "exec", s.repo.Path}, args...)
+	}
+	return isolate.Program{Args: args, Env: append(vars, env...)}
+}
+
+// What makes an interactive shell of a dev shell's bash: a file in the task's
+// folder, and where the sandbox shows it.
+const (
+	interactiveName = "shell.bash"
+	interactiveRC   = "/rcc/shell/interactive.bash"
+)
+
+// writeInteractive makes that file.
+func (s *session) writeInteractive() error {
+	sh := s.shell
+	if sh == nil || s.rec.Run {
+		return nil
+	}
+	text := s.rcVariables() + ". " + shellRC + "\n" +
+		"PS1=" + bashQuoted(s.rec.ID+` \w \$ `) + "\n"
+	if sh.Interactive == "" {
+		text += "echo " + bashQuoted("rcc: the bash of this dev shell has no line editing; bashInteractive in the dev shell has") + " >&2\n"
+	} else if file := completionIn(sh.Paths); file != "" {
+		text += ". " + bashQuoted(file) + "\n"
+	}
+	if err := os.WriteFile(s.task.path(interactiveName), []byte(text), 0o644); err != nil {
+		return fmt.Errorf("cannot write to the task's folder: %w", underlying(err))
+	}
+	return nil
+}
+
+// completionIn is bash-completion's file in a closure.
+func completionIn(paths []string) string {
+	for _, p := range paths {
+		if strings.Contains(p, "-bash-completion-") {
+			if file := p + "/share/bash-completion/bash_completion"; isFile(file) {
+				return file
+			}
+		}
+	}
+	return ""
+}
+
+func isFile(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular()
+}
+
+// notInShell explains why a command cannot be started, where it is the dev shell.
+func (s *session) notInShell(err error) error {
+	var ee *isolate.ExecError
+	if s.shell == nil || s.rec.Shell.Host || !errors.As(err, &ee) || !errors.Is(err, syscall.ENOENT) || strings.Contains(s.rec.Command[0], "/") {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, onlyShell)
+}
+
+// onlyShell is the mend for a program that a task lacks.
+const onlyShell = "the dev shell is all that the task sees: add the program there, or use --shell flake+host"

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"rcc/devshell"
+	"rcc/hooks"
+)
+
+type hookCmd struct {
+	Shell string `arg:"" enum:"direnv,bash,zsh,fish" help:"direnv, bash, zsh or fish."`
+}
+
+func (c *hookCmd) Help() string {
+	return `rcc hook direnv                 installs "use rcc" for .envrc files
+eval "$(rcc hook bash)"         in ~/.bashrc, for a shell without direnv
+eval "$(rcc hook zsh)"          in ~/.zshrc
+rcc hook fish | source          in ~/.config/fish/config.fish
+
+An .envrc that says "use rcc" then enters the dev shell of the folder's flake.nix
+or shell.nix, once rcc allow has said that it may be evaluated.`
+}
+
+func (c *hookCmd) Run(env *surroundings) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot find the path of rcc: %w", err)
+	}
+	if c.Shell != "direnv" {
+		text, err := hooks.Script(c.Shell, self)
+		if err != nil {
+			return err
+		}
+		_, err = env.stdout.WriteString(text)
+		return err
+	}
+	dir, err := hooks.DirenvConfigDir(env.environ)
+	if err != nil {
+		return err
+	}
+	path, changed, err := hooks.InstallDirenv(dir, self)
+	if err != nil {
+		return err
+	}
+	what := "is there already"
+	if changed {
+		what = "is written"
+	}
+	env.say("%s %s; put \"use rcc\" into an .envrc, then: direnv allow, rcc allow", Inert(path), what)
+	return nil
+}
+
+// exportCmd is what the hooks call. Its contract is in the package comment of hooks.
+type exportCmd struct {
+	Shell string `arg:"" enum:"direnv,bash,zsh,fish"`
+	Name  string `arg:"" optional:""`
+}
+
+func (c *exportCmd) Run(env *surroundings) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	text := ""
+	if c.Shell == "direnv" {
+		text = c.direnv(ctx, env)
+	} else {
+		var err error
+		if text, err = c.prompt(ctx, env); err != nil {
+			return err
+		}
+	}
+	_, err := env.stdout.WriteString(text)
+	return err
+}
+
+func (c *exportCmd) direnv(ctx context.Context, env *surroundings) string {
+	d := hooks.Direnv{Environ: env.environ, Since: time.Now()}
+	uses, _ := hooks.ParseEnvrc([]byte("use rcc " + c.Name))
+	if len(uses) != 1 {
+		d.Errors = []string{fmt.Sprintf("cannot use the dev shell %s: that is not a name", shownID(c.Name))}
+		return d.Text()
+	}
+	x := exportShell(ctx, env, env.dir, uses[0])
+	defer x.release()
+	d.Watch, d.Outputs = x.watch, filepath.Join(x.dir, "outputs")
+	if x.err != nil {
+		d.Errors = []string{oneLine(x.err)}
+	}
+	switch {
+	case x.shell == nil:
+	case x.shell.HasHook:
+		d.RC = x.shell.RC
+	default:
+		d.Vars = x.shell.Environ(d.Outputs)
+	}
+	return d.Text()
+}
+
+// stampsName is the folder of what the shells' prompts remember.
+const stampsName = ".stamps"
+
+func (c *exportCmd) prompt(ctx context.Context, env *surroundings) (string, error) {
+	p := hooks.Prompt{Shell: c.Shell, Dir: env.dir, Environ: env.environ, Stamps: filepath.Join(env.dirs.Cache, stampsName)}
+	l, err := p.Look()
+	if err == nil && l.Load {
+		l, err = enterHere(ctx, env, l)
+	}
+	if err != nil {
+		return "", err
+	}
+	if l.Notice != "" {
+		env.say("%s", Inert(l.Notice))
+	}
+	return l.Code, nil
+}
+
+func enterHere(ctx context.Context, env *surroundings, l hooks.Look) (hooks.Look, error) {
+	dir := filepath.Dir(l.Envrc)
+	x := exportShell(ctx, env, dir, l.Name)
+	defer x.release()
+	if x.shell == nil {
+		return l.Refused(x.watch, oneLine(x.err))
+	}
+	after, err := environOf(ctx, x.shell, l.Base, filepath.Join(dir, "outputs"))
+	if err != nil {
+		return l.Refused(x.watch, oneLine(err))
+	}
+	notice := "entered the dev shell of " + dir
+	if x.err != nil {
+		notice = oneLine(x.err)
+	}
+	return l.Entered(after, x.shell.Key, x.watch, notice)
+}
+
+// hookPatience is how long a shellHook may take before a prompt goes on without it.
+const hookPatience = time.Minute
+
+// environOf is an environment with a dev shell on top: its variables, and what its
+// shellHook does to them, in its own bash. The user has allowed that code.
+func environOf(ctx context.Context, sh *devshell.Shell, base []string, outputs string) ([]string, error) {
+	if !sh.HasHook || sh.Bash == "" {
+		return hooks.Merge(base, sh.Environ(outputs)), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, hookPatience)
+	defer cancel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	const text = `rcc_path=$PATH; . "$1"; unset rcc_path rcc_outputs; exec "$2" ` + environName + ` 3>&3`
+	self, err := os.Executable()
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, sh.Bash, "--norc", "--noprofile", "-c", "rcc_outputs="+bashQuoted(outputs)+"; "+text, "bash", sh.RC, self)
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = base, os.Stderr, os.Stderr, []*os.File{w}
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("cannot start the dev shell's bash: %w", underlying(err))
+	}
+	w.Close()
+	out := readUpTo(r, 8<<20)
+	if err := cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("cannot enter the dev shell: its shellHook ended with %v", err)
+	}
+	return strings.Split(strings.TrimSuffix(out, "\x00"), "\x00"), nil
+}
+
+// environName is the hidden command that writes its environment to descriptor 3.
+const environName = "__environ"
+
+func printEnviron(environ []string) int {
+	f := os.NewFile(3, "environ")
+	if _, err := f.WriteString(strings.Join(environ, "\x00") + "\x00"); err != nil {
+		return exitFailed
+	}
+	return 0
+}
+
+// An exported is the dev shell of a folder of the user's, as the hooks enter it.
+type exported struct {
+	shell *devshell.Shell // held; nil where there is none
+	err   error           // why there is none, or why it is the last good one
+	watch []string        // absolute paths of what decides
+	dir   string
+}
+
+func (x *exported) release() {
+	if x.shell != nil {
+		x.shell.Release()
+	}
+}
+
+// exportShell finds the dev shell of the checkout that dir is in, as its files are
+// now. Where it cannot be had, the last good one of the folder stands in.
+func exportShell(ctx context.Context, env *surroundings, dir, attr string) *exported {
+	began := time.Now()
+	memo := readExportMemo(env.dirs, dir, attr)
+	if memo != nil {
+		if sh, err := devshell.OpenCache(env.dirs.shellCache()).Open(memo.Key); err == nil {
+			return &exported{shell: sh, watch: memo.Watch, dir: dir}
+		}
+	}
+	x := &exported{dir: dir}
+	e := &exporter{env: env, dir: dir, attr: attr}
+	x.shell, x.err = e.find(ctx)
+	x.watch = e.watch()
+	if x.err == nil {
+		writeExportMemo(env.dirs, dir, attr, began, x, e)
+		return x
+	}
+	if ctx.Err() != nil {
+		x.err = errors.New("cannot enter the dev shell: interrupted")
+	}
+	if x.shell = e.lastGood(context.WithoutCancel(ctx)); x.shell != nil {
+		x.err = fmt.Errorf("%w; the last good dev shell of this folder stays", x.err)
+	}
+	return x
+}
