@@ -145,23 +145,26 @@ func (c *Cache) newest(key string) string {
 
 // allThere says whether all paths of a closure exist: somebody may have removed
 // one in spite of the root, or the whole store.
-func allThere(paths []string) bool {
+func allThere(paths []string) bool { return len(paths) > 0 && firstMissing(paths) == "" }
+
+// firstMissing is the first of the store paths that does not exist, or "".
+func firstMissing(paths []string) string {
 	if len(paths) == 0 {
-		return false
+		return ""
 	}
 	store, err := os.Open(filepath.Dir(paths[0]))
 	if err != nil {
-		return false
+		return paths[0]
 	}
 	defer store.Close()
 	fd := int(store.Fd())
 	var st unix.Stat_t
 	for _, p := range paths {
 		if unix.Fstatat(fd, filepath.Base(p), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-			return false
+			return p
 		}
 	}
-	return true
+	return ""
 }
 
 // cacheError says that the cache cannot be used.

@@ -59,7 +59,7 @@ func (m *making) tooLong(took time.Duration) error {
 func explain(text, tree string, s Source) string {
 	text = plainLines(text)
 	for _, known := range []func(string, Source) string{
-		importsFromDerivation, buildFailed, noAttribute, lockChanges, noNetwork, noRoom, noStore,
+		importsFromDerivation, buildFailed, noAttribute, lockChanges, restricted, noNetwork, noRoom, noStore,
 	} {
 		if why := known(text, s); why != "" {
 			return short(shortPaths(why, tree), messageCap)
@@ -71,7 +71,7 @@ func explain(text, tree string, s Source) string {
 const messageCap = 600
 
 func importsFromDerivation(text string, s Source) string {
-	if !strings.Contains(text, "'allow-import-from-derivation'") {
+	if !strings.Contains(innermost(text), "'allow-import-from-derivation'") {
 		return ""
 	}
 	return "its evaluation builds something to read it (import from derivation), which is off; rcc allow --import-from-derivation lets it"
@@ -118,36 +118,51 @@ func buildFailed(text string, _ Source) string {
 func noAttribute(text string, s Source) string {
 	attr := s.Attr
 	switch {
-	case strings.Contains(text, "' does not provide attribute '"):
+	case strings.Contains(innermost(text), "' does not provide attribute '"):
 		if attr == "" {
 			return "it has no dev shell for " + system() + " (devShells." + system() + ".default or packages." + system() + ".default)"
 		}
 		return fmt.Sprintf("it has no dev shell or package %q for %s; nix flake show tells what there is", attr, system())
-	case strings.Contains(text, " in selection path '") && strings.Contains(text, "error: attribute '"):
+	case strings.Contains(text, "' in selection path '") && strings.HasPrefix(innermost(text), "attribute '"):
 		return fmt.Sprintf("it has no attribute %q", attr)
 	}
 	return ""
 }
 
 func lockChanges(text string, s Source) string {
-	if !strings.Contains(text, "requires lock file changes but they're not allowed") {
+	if !strings.Contains(innermost(text), "requires lock file changes but they're not allowed") {
 		return ""
 	}
 	return "its flake.lock does not have all inputs of flake.nix: run nix flake lock and commit flake.lock"
 }
 
+func restricted(text string, s Source) string {
+	if why := innermost(text); s.Kind == KindFile && strings.HasSuffix(why, "is forbidden in restricted mode") {
+		return strings.TrimSuffix(why, " in restricted mode") + ": a shell.nix can read its repository, NIX_PATH and what it downloads"
+	}
+	return ""
+}
+
+// noNetwork finds what could not be downloaded, by Nix itself or by its git.
 func noNetwork(text string, _ Source) string {
-	re := regexp.MustCompile(`(?i)unable to download '([^'\n]+)': ([^\n]*(?:resolve|connect|timed? ?out|network|HTTP error)[^\n]*)`)
-	all := re.FindAllStringSubmatch(text, -1)
-	if len(all) == 0 || !strings.Contains(text, "error:") {
+	why := innermost(text)
+	if strings.Contains(why, "program 'git' failed") || strings.Contains(why, "fetch git repository") {
+		why = text
+	}
+	re := regexp.MustCompile(`(?i)unable to (?:download|access) '([^'\n]+)': ([^\n]*(?:resolve|connect|timed? ?out|network|unreachable)[^\n]*)`)
+	m := re.FindStringSubmatch(why)
+	if m == nil {
 		return ""
 	}
-	last := all[len(all)-1]
-	if strings.HasSuffix(last[1], "/nix-cache-info") && strings.Contains(innermost(text), "error") {
-		return ""
+	reason, _, _ := strings.Cut(m[2], "; retrying")
+	if strings.Count(reason, ")") > strings.Count(reason, "(") { // of what is around it
+		reason = strings.TrimSuffix(reason, ")")
 	}
-	why := strings.TrimSpace(strings.Split(last[2], "; retrying")[0])
-	return fmt.Sprintf("Nix cannot download %s: %s; is there a network?", last[1], why)
+	out := fmt.Sprintf("Nix cannot download %s: %s; is there a network?", m[1], reason)
+	if strings.Contains(text, "while updating the lock file of flake") {
+		out += " (flake.lock does not have this input)"
+	}
+	return out
 }
 
 func noRoom(text string, _ Source) string {

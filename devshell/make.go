@@ -180,6 +180,9 @@ func (m *making) evaluate(ctx context.Context) (*Shell, error) {
 	if err != nil {
 		return nil, err
 	}
+	if gone := firstMissing(paths); gone != "" {
+		return nil, fmt.Errorf("cannot use the dev shell of %s: Nix believes that %s exists, and it does not; nix-store --verify --check-contents --repair mends the store", m.source.file(), gone)
+	}
 	return m.shell(environment, paths)
 }
 
@@ -217,8 +220,10 @@ func (m *making) evaluation() (args, env []string, err error) {
 		args,
 		"--option", "flake-registry", registry,
 		// What the user allowed is the content of the lock file: inputs that it does
-		// not have could be anything, and are an error.
-		"--no-write-lock-file", "--no-update-lock-file",
+		// not have could be anything, and are an error. With --no-write-lock-file
+		// beside it they would be a warning (LockedFlake lockFlake in
+		// src/libflake/flake.cc of NixOS/nix); so nothing is ever written.
+		"--no-update-lock-file",
 		ref,
 	), nil, nil
 }

@@ -38,6 +38,12 @@
           '';
         };
         plain = shell { name = "plain"; };
+        structured = shell {
+          name = "structured";
+          __structuredAttrs = true;
+          list = [ "a" "b c" ];
+          set = { x = "1"; y = "it's"; };
+        };
       };
       packages.${system} = {
         tool = shell { name = "tool"; };
