@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"rcc/devshell"
 	"rcc/hooks"
 )
 
@@ -133,18 +132,9 @@ func trustable(env *surroundings, base string) ([]trustableContent, store, error
 }
 
 func (f *shellFinder) trustable(ctx context.Context, where string) (*trustableContent, error) {
-	kind, dir, err := f.place(ctx)
-	if err != nil || kind == "" {
+	content, err := f.content(ctx)
+	if err != nil || content.Kind == "" {
 		return nil, err
 	}
-	content, err := rememberedContent(ctx, f.env.dirs.shellLists(), f.files, dir, f.config.Watch.Value)
-	if err != nil {
-		return nil, err
-	}
-	return &trustableContent{hash: trustHash(kind, dir, content), file: shellFile(kind, dir), content: content, where: where}, nil
-}
-
-// trustHash names what a user allows.
-func trustHash(kind, dir string, c *shellContent) string {
-	return devshell.Source{Kind: kind, Dir: dir, Files: c.Asked}.Content()
+	return &trustableContent{hash: content.hash(), file: shellFile(content.Kind, content.Dir), content: content, where: where}, nil
 }

@@ -115,10 +115,11 @@ func (f *shellFinder) find(ctx context.Context) (*foundShell, string, error) {
 	if f.choice.mode == shellHost {
 		return nil, "", nil
 	}
-	kind, dir, err := f.place(ctx)
+	content, err := f.content(ctx)
 	if err != nil {
 		return nil, "", err
 	}
+	kind, dir := content.Kind, content.Dir
 	if kind == "" {
 		if f.choice.mode == shellFlake {
 			return nil, "", errors.New("cannot find a dev shell: neither flake.nix nor shell.nix is tracked here at the base commit; add one, or use --shell host")
@@ -132,43 +133,19 @@ func (f *shellFinder) find(ctx context.Context) (*foundShell, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	content, err := rememberedContent(ctx, f.env.dirs.shellLists(), f.files, dir, f.config.Watch.Value)
-	if err != nil {
-		return nil, "", err
-	}
 	return &foundShell{
-		nix: nix, content: content, trust: trustHash(kind, dir, content), files: f.files,
+		nix: nix, content: content, trust: content.hash(), files: f.files,
 		source: devshell.Source{Kind: kind, Dir: dir, Attr: f.choice.attr, Files: content.All},
 	}, "", nil
 }
 
-// place looks upwards for the file that describes the dev shell, as nix develop
-// does for flake.nix.
-func (f *shellFinder) place(ctx context.Context) (kind, dir string, err error) {
-	var paths []string
-	for d := f.start; ; d = path.Dir(d) {
-		if d == "." {
-			d = ""
-		}
-		paths = append(paths, path.Join(d, "flake.nix"), path.Join(d, "shell.nix"))
-		if d == "" {
-			break
-		}
-	}
-	found, err := f.files.having(ctx, paths)
-	if err != nil {
-		return "", "", err
-	}
-	for _, p := range paths {
-		if found[p] {
-			kind, dir = devshell.KindFlake, strings.TrimSuffix(path.Dir(p), ".")
-			if path.Base(p) == "shell.nix" {
-				kind = devshell.KindFile
-			}
-			return kind, dir, nil
-		}
-	}
-	return "", "", nil
+func (f *shellFinder) content(ctx context.Context) (*shellContent, error) {
+	return rememberedContent(ctx, f.env.dirs.shellLists(), f.files, f.start, f.config.Watch.Value)
+}
+
+// hash names what a user allows.
+func (c *shellContent) hash() string {
+	return devshell.Source{Kind: c.Kind, Dir: c.Dir, Files: c.Asked}.Content()
 }
 
 // shellFile names the file that a dev shell is described in.

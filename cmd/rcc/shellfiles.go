@@ -109,17 +109,52 @@ func (c *checkoutFiles) export(ctx context.Context, dir string) error {
 	return c.repo.ExportPresent(ctx, worktree.Present{Untracked: c.untracked}, dir)
 }
 
-// shellContent is what decides a dev shell: all files that may, and those whose
-// change a user has to allow. Nix code is both. A folder that Nix code names (its
+// shellContent is where a dev shell is described, and what decides it: all files
+// that may, and those whose change a user has to allow. Nix code is both. A folder that Nix code names (its
 // sources, say) may change the result, yet holds data: it is not asked about.
 type shellContent struct {
+	Kind  string          `json:"kind"` // "" where there is none
+	Dir   string          `json:"dir"`  // of flake.nix or shell.nix in the tree
 	All   []devshell.File `json:"all"`
 	Asked []devshell.File `json:"asked"`
 }
 
+// placeOf looks upwards from a folder of the tree for the file that describes the
+// dev shell, as nix develop does for flake.nix.
+func placeOf(ctx context.Context, files shellFiles, start string) (kind, dir string, err error) {
+	var paths []string
+	for d := start; ; d = path.Dir(d) {
+		if d == "." {
+			d = ""
+		}
+		paths = append(paths, path.Join(d, "flake.nix"), path.Join(d, "shell.nix"))
+		if d == "" {
+			break
+		}
+	}
+	found, err := files.having(ctx, paths)
+	if err != nil {
+		return "", "", err
+	}
+	for _, p := range paths {
+		if found[p] {
+			kind, dir = devshell.KindFlake, strings.TrimSuffix(path.Dir(p), ".")
+			if path.Base(p) == "shell.nix" {
+				kind = devshell.KindFile
+			}
+			return kind, dir, nil
+		}
+	}
+	return "", "", nil
+}
+
 // contentOf finds them: Nix code and locks, the files and folders that it names,
 // and what the configuration says is to be watched.
-func contentOf(ctx context.Context, files shellFiles, dir string, watch []string) (*shellContent, error) {
+func contentOf(ctx context.Context, files shellFiles, start string, watch []string) (*shellContent, error) {
+	kind, dir, err := placeOf(ctx, files, start)
+	if err != nil || kind == "" {
+		return &shellContent{}, err
+	}
 	code, err := files.choose(ctx, isNixCode)
 	if err != nil {
 		return nil, err
@@ -149,7 +184,7 @@ func contentOf(ctx context.Context, files shellFiles, dir string, watch []string
 	if err != nil {
 		return nil, err
 	}
-	c := &shellContent{}
+	c := &shellContent{Kind: kind, Dir: dir}
 	for _, f := range all {
 		g := devshell.File{Path: f.Path, Mode: f.Mode, ID: f.ID}
 		c.All = append(c.All, g)
@@ -178,18 +213,18 @@ func watched(p string, patterns []string) bool {
 
 // rememberedContent is contentOf, which for a commit is looked for once: a large
 // repository has many files.
-func rememberedContent(ctx context.Context, cache string, files shellFiles, dir string, watch []string) (*shellContent, error) {
+func rememberedContent(ctx context.Context, cache string, files shellFiles, start string, watch []string) (*shellContent, error) {
 	name := files.name()
 	if name == "" {
-		return contentOf(ctx, files, dir, watch)
+		return contentOf(ctx, files, start, watch)
 	}
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{"1", name, dir}, watch...), "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{"2", name, start}, watch...), "\x00")))
 	file := filepath.Join(cache, hex.EncodeToString(sum[:]))
 	var c shellContent
 	if readJSON(file, &c) == nil {
 		return &c, nil
 	}
-	found, err := contentOf(ctx, files, dir, watch)
+	found, err := contentOf(ctx, files, start, watch)
 	if err != nil {
 		return nil, err
 	}

@@ -224,7 +224,8 @@ func (s *session) standAgain(ctx context.Context, carry bool) (err error) {
 	}
 	if !there && carry {
 		s.tell([]string{"what was carried along is gone from the cache; it is carried again, as the checkout has it today"})
-		c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: s.rec.Include, Tree: s.rec.Base})
+		// Not Base: under --dirty that is a commit which the repository need not have.
+		c, err := s.repo.FindCarried(ctx, worktree.CarrySpec{Patterns: s.rec.Carry, Include: s.rec.Include, Tree: s.rec.Start})
 		if err != nil {
 			return err
 		}
