@@ -66,14 +66,17 @@ func allowName(path string, content []byte) string {
 }
 
 // direnv is the program inside, "" for none.
-func (s *session) direnv() string {
+func (s *session) direnv() string { return s.lookInside("direnv") }
+
+// lookInside finds a program as the task will.
+func (s *session) lookInside(name string) string {
 	if s.shell != nil {
-		if p := s.shell.Look("direnv"); p != "" || !s.rec.Shell.Host {
+		if p := s.shell.Look(name); p != "" || !s.rec.Shell.Host {
 			return p
 		}
 	}
 	for _, dir := range s.hostPath() {
-		p := filepath.Join(dir, "direnv")
+		p := filepath.Join(dir, name)
 		if fi, err := os.Stat(p); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
 			return p
 		}

@@ -234,6 +234,9 @@ func (s *session) makeTree(ctx context.Context) error {
 	}
 	if s.shell != nil {
 		s.tellShell(s.shell)
+		if s.shell.Look("nix") != "" {
+			s.tell([]string{"nix in this task evaluates only: it has no daemon, no store to write to and no network"})
+		}
 	}
 	if err := s.writeInteractive(); err != nil {
 		return err
@@ -397,7 +400,11 @@ func (s *session) enter(ctx context.Context) (*isolate.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	return isolate.Start(ctx, plan)
+	sb, err := isolate.Start(ctx, plan)
+	if path, ok := isolate.MissingStorePath(err); ok {
+		return nil, fmt.Errorf("cannot enter the dev shell: %s was removed from the store in this moment; start again", path)
+	}
+	return sb, err
 }
 
 func (s *session) populate(ctx context.Context, sb *isolate.Sandbox) error {
@@ -501,7 +508,10 @@ func (s *session) wait(ctx context.Context, p *isolate.Process) (int, error) {
 // programEnv is what the program finds besides the sandbox's own variables:
 // a short list from the caller, and the task.
 func (s *session) programEnv() []string {
-	return append(passedEnv(s.env.environ), "RCC_TASK="+s.rec.ID, "RCC_PROMPT="+s.rec.Prompt)
+	env := append(passedEnv(s.env.environ), "RCC_TASK="+s.rec.ID, "RCC_PROMPT="+s.rec.Prompt)
+	// Nix, where there is one, evaluates without a store, and refuses the rest by
+	// itself (Nix manual, "Dummy Store"); without this it would try to make one.
+	return append(env, "NIX_REMOTE=dummy://")
 }
 
 // further is one more program in the sandbox, as a client asks for it; more of
