@@ -217,6 +217,10 @@ func TestInsideLib(t *testing.T) {
 	h := newHome(t)
 	h.write("config/direnv/lib/rcc.sh", InsideLib())
 	h.write("p/.envrc", "use flake\nuse rcc\nuse nix\nexport FOO=rich\n")
+	for _, program := range []string{"nix", "nix-shell"} {
+		h.write("bin/"+program, "#!/bin/sh\necho ran >>"+h.at("ran")+"\n")
+		os.Chmod(h.at("bin", program), 0o755)
+	}
 	for _, args := range [][]string{{"allow", h.at("p")}, {"exec", h.at("p"), "sh", "-c", "echo $FOO"}} {
 		cmd := exec.Command(direnv, args...)
 		cmd.Env, cmd.Dir = h.environ, h.dir
@@ -225,7 +229,7 @@ func TestInsideLib(t *testing.T) {
 			t.Errorf("%q: %q, %v", args, out, err)
 		}
 	}
-	if h.starts() != 0 {
-		t.Error("rcc was started")
+	if _, err := os.Stat(h.at("ran")); err == nil || h.starts() != 0 {
+		t.Error("rcc or nix was started")
 	}
 }

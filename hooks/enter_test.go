@@ -130,7 +130,7 @@ func TestEnterKeeps(t *testing.T) {
 		},
 		"fish": {
 			`set -gx list a 'b c'; set -g mine of the shell; set -g arr 1 2`,
-			`test (count $list) = 2 -a "$list[2]" = 'b c' -a (count $mine) = 3 -a (count $arr) = 2; or echo "bad: $list, $mine, $arr" >&2; set -q EXPORTED; and echo EXPORTED >&2; env | string match -r '^(mine|arr)=.*' >&2; true`,
+			`set -q -x list; and test (count $list) = 2 -a "$list[2]" = 'b c' -a (count $mine) = 3 -a (count $arr) = 2; or echo "bad: $list, $mine, $arr" >&2; set -q EXPORTED; and echo EXPORTED >&2; env | string match -r '^(mine|arr)=.*' >&2; true`,
 			`test "$mine" = theirs -a "$EXPORTED" = e; or echo "not entered: $mine $EXPORTED" >&2`,
 		},
 	} {
@@ -144,7 +144,14 @@ func TestEnterKeeps(t *testing.T) {
 					t.Error(err)
 				}
 				return out
-			}, text(code[2]), func(now []string) string {
+			}, text(code[2]), func(now []string) string { // another dev shell, without most of them
+				state, _ := ParseState(toMap(now)[StateVariable])
+				out, err := Enter(shell, now, append(state.Base(now), "EXPORTED=e"), State{Envrc: "/q/.envrc"})
+				if err != nil {
+					t.Error(err)
+				}
+				return out
+			}, text(strings.ReplaceAll(code[1], "EXPORTED", "NOTSET")), func(now []string) string {
 				out, err := Leave(shell, now)
 				if err != nil {
 					t.Error(err)

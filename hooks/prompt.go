@@ -101,25 +101,25 @@ func (l Look) Refused(watch []string, notice string) (Look, error) {
 }
 
 // finish makes the code that leads to the next state. A notice that was told
-// last for the same .envrc is dropped.
+// last, with all files as they are now, is dropped.
 func (l Look) finish(next State, watch []string, notice string) (Look, error) {
 	quote, err := quoter(l.prompt.Shell)
 	if err != nil {
 		return l, err
 	}
 	l.Load, l.Notice, next.Told = false, notice, ""
-	if notice != "" && next.Envrc != "" {
-		sum := sha256.Sum256([]byte(l.Envrc + "\x00" + notice))
-		if next.Told = hex.EncodeToString(sum[:8]); next.Told == l.state.Told {
-			l.Notice = ""
-		}
-	}
 	var list []seen
 	if l.Envrc != "" {
 		list = look(append(slices.Clone(watch), l.Envrc), l.since)
 		if next.Stamp, err = writeStamp(l.prompt.Stamps, list, l.since); err != nil {
-			next.Stamp = "" // the shell asks again at each prompt, which works too
+			next.Stamp, err = "", nil // the shell asks again at each prompt, which works too
 		}
+		if notice != "" && next.Envrc != "" {
+			next.Told = told(notice, list)
+		}
+	}
+	if next.Told != "" && next.Told == l.state.Told {
+		l.Notice = ""
 	}
 	switch {
 	case l.after != nil:
@@ -133,6 +133,16 @@ func (l Look) finish(next State, watch []string, notice string) (Look, error) {
 	}
 	l.Code += l.local(quote, next, list)
 	return l, err
+}
+
+// told stands for a notice about files as they are.
+func told(notice string, list []seen) string {
+	h := sha256.New()
+	io.WriteString(h, notice)
+	for _, s := range list {
+		io.WriteString(h, "\x00"+s.path+"\x00"+s.mark)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // remember is for files that are as they were: the stamp is as new as this look.

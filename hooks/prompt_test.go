@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,9 +137,9 @@ func TestHook(t *testing.T) {
 		term.want("true", `"$FOO:$OLD"`, "three:o 'l' d")
 
 		// An older file in its place, which no time of the file tells.
-		h.write("p/other.env", "FOO=older")
-		h.age("p/other.env")
-		if err := os.Rename(h.at("p/other.env"), h.at("p/shell.env")); err != nil {
+		h.write("other.env", "FOO=older")
+		h.age("other.env", "p/.envrc", "p/shell.env", "p")
+		if err := os.Rename(h.at("other.env"), h.at("p/shell.env")); err != nil {
 			t.Fatal(err)
 		}
 		term.want("true", `"$FOO"`, "older")
@@ -159,6 +160,11 @@ func TestHook(t *testing.T) {
 		}
 		term.want("cd /", `"$FOO:$OLD"`, ":o 'l' d") // a subshell leaves by itself
 		term.want("exit", `"$FOO"`, "older")
+		h.write("p/broken", "still") // another try of the user's is answered
+		term.want("true", `"$FOO"`, "older")
+		if got := strings.Count(term.text(0), "rcc: cannot evaluate p"); got != 2 {
+			t.Errorf("two failures are told %d times", got)
+		}
 		os.Remove(h.at("p/broken"))
 		h.write("p/shell.env", "FOO=mended")
 		term.want("true", `"$FOO"`, "mended")
@@ -269,9 +275,52 @@ func TestHookBesideDirenv(t *testing.T) {
 					want = "one"
 				}
 				h.shell(shell, before[shell]).want("cd p", `"$FOO"`, want)
+				if n := h.starts(); name != "control" && n != 1 {
+					t.Errorf("rcc was started %d times, once for the hook", n)
+				}
 			})
 		}
 	})
+}
+
+func TestLookBesideDirenv(t *testing.T) {
+	h := newHome(t)
+	h.write("p/.envrc", "use rcc\n")
+	for _, env := range []string{"", "DIRENV_DIR=-" + h.at("p")} {
+		l, err := Prompt{"bash", h.at("p"), []string{env}, h.at("stamps")}.Look()
+		if err != nil || l.Load != (env == "") || l.Code != "" {
+			t.Errorf("with %q: %+v, %v", env, l, err)
+		}
+	}
+}
+
+// Where no stamp can be written, it works without, and still tells things once.
+func TestHookWithoutStamps(t *testing.T) {
+	forShells(t, func(t *testing.T, shell string) {
+		h := newHome(t)
+		h.write("state/stamps", "in the way")
+		h.write("p/.envrc", "use rcc\n")
+		h.write("p/shell.env", "FOO=one")
+		term := h.shell(shell, "")
+		term.want("cd p", `"$FOO"`, "one")
+		h.write("p/broken", "")
+		time.Sleep(20 * time.Millisecond) // older than the look at it, for the kernel's coarse clock too
+		for range 4 {
+			term.want("true", `"$FOO"`, "one")
+		}
+		if got := strings.Count(term.text(0), "rcc: cannot evaluate p"); got != 1 {
+			t.Errorf("the failure is told %d times", got)
+		}
+		term.want("cd ..", `"$FOO"`, "")
+	})
+}
+
+func TestMerge(t *testing.T) {
+	got := Merge([]string{"HOME=/h", "PATH=/bin:/x", "A=1", "B=2"}, []string{"PATH=/dev/bin:/x", "HOME=/homeless-shelter", "TMPDIR=/build", "XDG_DATA_DIRS=/d", "A=3", "C="})
+	slices.Sort(got)
+	if want := []string{"A=3", "B=2", "C=", "HOME=/h", "PATH=/dev/bin:/x:/bin", "XDG_DATA_DIRS=/d"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 // What is in PROMPT_COMMAND stays, an array too, and sees the status of the last command.

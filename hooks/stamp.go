@@ -24,6 +24,9 @@ const (
 	// stampSlack is how much older than its making a stamp is: some file systems
 	// and shells count in seconds, one (FAT) in twos.
 	stampSlack = 2 * time.Second
+	// clockSlack is by how much the time that the kernel gives a file may lag
+	// behind the clock: one tick, 10 ms at most (CLOCK_REALTIME_COARSE in clock_gettime(2)).
+	clockSlack = 20 * time.Millisecond
 	// maxShellWatch is up to how many files the shell itself looks at; above,
 	// rcc is asked at each prompt, which costs one start of it.
 	maxShellWatch = 500
@@ -33,12 +36,21 @@ const (
 
 // A seen is what is compared of a file.
 type seen struct {
-	path string
-	mark string // "" for a file that is not there
+	path   string
+	mark   string // "" for a file that is not there
+	unsure bool   // it changed while it was read
 }
 
-// look notes how files are now. One that changed after since may have been read
-// before the change: its mark is one that no file has.
+// stamped is the mark in a stamp. No file has that of an unsure one, which so is read again.
+func (s seen) stamped() string {
+	if s.unsure {
+		return "?"
+	}
+	return s.mark
+}
+
+// look notes how files are now. One that changed after since, when the reading
+// began, may have been read before the change.
 func look(paths []string, since time.Time) []seen {
 	paths = slices.Clone(paths)
 	slices.Sort(paths)
@@ -52,10 +64,7 @@ func look(paths []string, since time.Time) []seen {
 			continue
 		}
 		mark, changed := markOf(p)
-		if mark != "" && !since.IsZero() && changed.After(since) {
-			mark = "?"
-		}
-		out = append(out, seen{p, mark})
+		out = append(out, seen{p, mark, mark != "" && !since.IsZero() && changed.After(since.Add(-clockSlack))})
 	}
 	return out
 }
@@ -75,11 +84,11 @@ func markOf(path string) (mark string, changed time.Time) {
 }
 
 // writeStamp writes the stamp for what was seen, as old as it has to be for a
-// look that began at since. The list is only as good as the folder is private.
+// look that began at since.
 func writeStamp(dir string, list []seen, since time.Time) (name string, err error) {
 	var text bytes.Buffer
 	for _, s := range list {
-		text.WriteString(s.path + "\x00" + s.mark + "\x00")
+		text.WriteString(s.path + "\x00" + s.stamped() + "\x00")
 	}
 	sum := sha256.Sum256(text.Bytes())
 	name = hex.EncodeToString(sum[:])
@@ -115,7 +124,7 @@ func readStamp(dir, name string) (list []seen, ok bool) {
 		return nil, false
 	}
 	for i := 0; i < len(fields); i += 2 {
-		list = append(list, seen{fields[i], fields[i+1]})
+		list = append(list, seen{path: fields[i], mark: fields[i+1]})
 	}
 	return list, true
 }

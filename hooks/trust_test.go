@@ -84,19 +84,21 @@ func TestTrust(t *testing.T) {
 // Whatever is wrong with the folder or the file is a no that says so.
 func TestTrustNotBelieved(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, dir, file string) error{
-		"control":         nil,
-		"folder is link":  func(t *testing.T, dir, file string) error { return swapForLink(dir) },
-		"file is link":    func(t *testing.T, dir, file string) error { return swapForLink(file) },
-		"folder is file":  func(t *testing.T, dir, file string) error { os.RemoveAll(dir); return os.WriteFile(dir, nil, 0o600) },
-		"file is pipe":    func(t *testing.T, dir, file string) error { os.Remove(file); return unix.Mkfifo(file, 0o600) },
-		"file is folder":  func(t *testing.T, dir, file string) error { os.Remove(file); return os.Mkdir(file, 0o700) },
-		"folder for all":  func(t *testing.T, dir, file string) error { return os.Chmod(dir, 0o777) },
-		"file for group":  func(t *testing.T, dir, file string) error { return os.Chmod(file, 0o620) },
-		"empty":           func(t *testing.T, dir, file string) error { return os.Truncate(file, 0) },
-		"garbage":         func(t *testing.T, dir, file string) error { return os.WriteFile(file, []byte("yes\n"), 0o600) },
-		"too large":       func(t *testing.T, dir, file string) error { return os.Truncate(file, maxPrivate+1) },
-		"another's name":  func(t *testing.T, dir, file string) error { return os.Rename(filepath.Join(dir, "flake-"+hashB), file) },
-		"another's kind":  func(t *testing.T, dir, file string) error { return os.Rename(filepath.Join(dir, "policy-"+hashA), file) },
+		"control":        nil,
+		"folder is link": func(t *testing.T, dir, file string) error { return swapForLink(dir) },
+		"file is link":   func(t *testing.T, dir, file string) error { return swapForLink(file) },
+		"folder is file": func(t *testing.T, dir, file string) error { os.RemoveAll(dir); return os.WriteFile(dir, nil, 0o600) },
+		"file is pipe":   func(t *testing.T, dir, file string) error { os.Remove(file); return unix.Mkfifo(file, 0o600) },
+		"file is folder": func(t *testing.T, dir, file string) error { os.Remove(file); return os.Mkdir(file, 0o700) },
+		"folder for all": func(t *testing.T, dir, file string) error { return os.Chmod(dir, 0o777) },
+		"file for group": func(t *testing.T, dir, file string) error { return os.Chmod(file, 0o620) },
+		"empty":          func(t *testing.T, dir, file string) error { return os.Truncate(file, 0) },
+		"garbage":        func(t *testing.T, dir, file string) error { return os.WriteFile(file, []byte("yes\n"), 0o600) },
+		"too large":      func(t *testing.T, dir, file string) error { return os.Truncate(file, maxPrivate+1) },
+		"another's name": func(t *testing.T, dir, file string) error { return os.Rename(filepath.Join(dir, "flake-"+hashB), file) },
+		"another's kind": func(t *testing.T, dir, file string) error {
+			return os.Rename(filepath.Join(dir, "policy-"+hashA), file)
+		},
 		"cut off":         func(t *testing.T, dir, file string) error { return os.Truncate(file, 40) },
 		"file of another": func(t *testing.T, dir, file string) error { return giveAway(t, file) },
 		"folder of another": func(t *testing.T, dir, file string) error {

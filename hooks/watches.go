@@ -123,7 +123,7 @@ func watchEntry(file string, small bool, since time.Time) (json.RawMessage, bool
 			at = link.ModTime()
 		}
 		modified = at.Unix()
-		if !since.IsZero() && at.After(since) {
+		if !since.IsZero() && at.After(since.Add(-clockSlack)) {
 			modified--
 		}
 	}
