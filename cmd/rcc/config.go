@@ -23,7 +23,7 @@ import (
 //
 // The user's own file (config.toml) is trusted. The repository's file
 // (rcc.toml, read from the base commit, never from a tree) was written by
-// whoever commits: it may name agents, which run inside the sandbox only, and
+// whoever commits: it may name agents and hooks, which run in a sandbox only, and
 // choose defaults that the user left open, but it never widens what a task sees
 // or how long it may run.
 type Config struct {
@@ -43,6 +43,8 @@ type Config struct {
 	// Of the dev shell.
 	Watch        Setting[[]string]      // further files that decide what it is, as patterns
 	ShellTimeout Setting[time.Duration] // how long Nix may take; an hour
+
+	Hooks []hook // of both files, in the order that they run in
 }
 
 // A Setting is a value and the place it came from.
@@ -136,6 +138,7 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		Shell:        firstSet(user.Shell, repo.Shell, Setting[string]{Value: shellAuto}),
 		Watch:        repo.Watch,
 		ShellTimeout: firstSet(user.ShellTimeout, Setting[time.Duration]{Value: defaultShellTimeout}),
+		Hooks:        append(user.Hooks, repo.Hooks...),
 	}
 	// More to watch makes no harm: both count.
 	if user.Watch.From != "" {
@@ -218,7 +221,7 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 	}
 	c := &Config{Agents: map[string]Agent{}}
 	top := configSection{d, nil, d.root}
-	top.known("default_agent", "agent", "defaults", "shell")
+	top.known("default_agent", "agent", "defaults", "shell", "hooks")
 
 	c.DefaultAgent = configText(top, "default_agent", `the name of an agent, such as "claude"`, nil)
 	if agents, ok := top.table("agent", "[agent.claude]"); ok {
@@ -261,6 +264,9 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 			shell.problem("timeout", "timeout of the shell cannot be set by a repository, because it bounds what its own files make Nix do; set it in your own config.toml")
 		}
 	}
+	if hooks, ok := top.table("hooks", "[hooks]"); ok {
+		c.Hooks = decodeHooks(hooks, isRepo)
+	}
 	if d.wrong != "" {
 		return nil, fmt.Errorf("%s:%d: %s", d.name, d.wrongLine, d.wrong)
 	}
@@ -276,6 +282,24 @@ func configShell(s configSection) Setting[string] {
 	if _, err := parseShell(out.Value); err != nil {
 		s.problem("shell", "shell must be %s, not %s", shellWanted, shownID(out.Value))
 		return Setting[string]{}
+	}
+	return out
+}
+
+// decodeHooks reads [hooks].
+func decodeHooks(s configSection, inside bool) (out []hook) {
+	s.known(hookNames...)
+	for _, name := range hookNames {
+		text := configText(s, name, `a command line, such as "make lint"`, nil)
+		switch {
+		case text.From == "":
+		case strings.ContainsRune(text.Value, 0):
+			s.problem(name, "%s has a NUL byte in it; no program can be given one", name)
+		case len(text.Value) > maxHook:
+			s.problem(name, "%s is over %d KiB; put it into a script of its own", name, maxHook>>10)
+		default:
+			out = append(out, hook{Name: name, Run: text.Value, From: text.From, Inside: inside})
+		}
 	}
 	return out
 }

@@ -56,6 +56,24 @@ defaults = { timeout = "10m", tree = "auto", detach = false }
 	}
 }
 
+// Hooks of both files stand side by side, the user's first: a repository cannot
+// replace one, and where it runs follows from the file alone.
+func TestLoadConfigHooks(t *testing.T) {
+	c, err := LoadConfig("u", []byte("[hooks]\nafter_task = 'a'\nbefore_task = \"b\"\n"), "r", []byte("hooks.before_task = 'c'\nhooks.after_merge = 'd'\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []hook{
+		{Name: "before_task", Run: "b", From: "u:3"},
+		{Name: "after_task", Run: "a", From: "u:2"},
+		{Name: "before_task", Run: "c", From: "r:1", Inside: true},
+		{Name: "after_merge", Run: "d", From: "r:2", Inside: true},
+	}
+	if !slices.Equal(c.Hooks, want) {
+		t.Errorf("hooks %+v\nwant %+v", c.Hooks, want)
+	}
+}
+
 func TestLoadConfigBuiltIn(t *testing.T) {
 	c, err := LoadConfig("config.toml", nil, "rcc.toml", nil)
 	if err != nil {
@@ -115,6 +133,13 @@ func TestConfigErrors(t *testing.T) {
 		{"default_agent = ''\n", `c:1: default_agent must be the name`},
 		{"default_agent = 'x'\n", `c:1: default_agent names "x", and no agent has that name; no agent is configured`},
 		{"default_agent = 'x'\nagent.y.command = ['z']\n", `c:1: default_agent names "x", and no agent has that name; known: y`},
+		{"hooks = 'x'\n", `c:1: hooks must be a table: [hooks]`},
+		{"[hooks]\nbefore = 'x'\n", `c:2: unknown key "before" in [hooks]; known here: before_task, after_task, before_merge, after_merge`},
+		{"[hooks]\nafter_task = ['x']\n", `c:2: after_task must be a command line, such as "make lint"`},
+		{"[hooks]\nafter_task = ''\n", `c:2: after_task must be a command line, such as "make lint", not ""`},
+		{"[hooks]\nafter_task = \"a\\u0000b\"\n", `c:2: after_task has a NUL byte in it`},
+		{"[hooks]\nafter_task = '" + strings.Repeat("x", 64<<10+1) + "'\n", `c:2: after_task is over 64 KiB`},
+
 		{"agent = 3\n", `c:1: agent must be a table: [agent.claude]`},
 		{"[[agent]]\n", `c:1: agent must be a table`},
 		{"[agent]\na = ['x']\n", `c:2: a must be a table: [agent.a]`},

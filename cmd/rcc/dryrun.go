@@ -22,6 +22,7 @@ type dryView struct {
 	Timeout    string        `json:"timeout,omitempty"`
 	Shell      *dryShell     `json:"shell,omitempty"` // null for the host's tools
 	From       []string      `json:"from"`            // which file each setting came from
+	Hooks      []hook        `json:"hooks,omitempty"`
 	Plan       *isolate.Plan `json:"plan"`
 }
 
@@ -37,8 +38,9 @@ type dryShell struct {
 	HostToo bool     `json:"hostToo,omitempty"`
 }
 
-// dryRun prints the plan and makes nothing, not even a folder.
-func (st *start) dryRun(ctx context.Context, flags *startFlags) error {
+// dryRun prints the plan and makes nothing, not even a folder. run says that it
+// is for rcc run, which has no hooks.
+func (st *start) dryRun(ctx context.Context, flags *startFlags, run bool) error {
 	env := st.env
 	s := &session{env: env, rec: st.record, repo: st.repo, task: st.store.task(st.record.ID)}
 	shell, err := st.dryShell(ctx, flags.Shell, s)
@@ -65,6 +67,9 @@ func (st *start) dryRun(ctx context.Context, flags *startFlags) error {
 			"tree: " + st.config.Tree.Origin(), "shell: " + st.config.Shell.Origin(), "net: " + st.config.Net.Origin(), "timeout: " + st.config.Timeout.Origin(),
 			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "carry: " + st.config.Carry.Origin(), "worktreeinclude: " + st.config.Include.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),
 		},
+	}
+	if !run {
+		v.Hooks = st.config.Hooks
 	}
 	if st.record.Timeout > 0 {
 		v.Timeout = st.record.Timeout.String()
@@ -143,6 +148,9 @@ func (v dryView) print(env *surroundings) error {
 	}
 	for _, f := range v.From {
 		line("setting", "%s", f)
+	}
+	for _, h := range v.Hooks {
+		line("hook", "%s, %s: %s", h, h.where(), h.Run)
 	}
 	p := v.Plan
 	line("user", "%d:%d inside, %d:%d on the host", p.UID, p.GID, p.HostUID, p.HostGID)

@@ -24,6 +24,7 @@ type hub struct {
 
 	mu      sync.Mutex
 	proc    *isolate.Process
+	hook    func(syscall.Signal) // where signals go while a hook runs
 	clients map[*frames]*viewer
 	screen  *screen
 	stdin   io.WriteCloser
@@ -263,6 +264,11 @@ const maxQueue = 1 << 20
 // program is slow to read.
 func (h *hub) input(p []byte) {
 	h.mu.Lock()
+	if hook := h.hook; hook != nil && h.size != nil && bytes.IndexByte(p, interrupt) >= 0 {
+		h.mu.Unlock()
+		hook(syscall.SIGINT)
+		return
+	}
 	if !h.running && len(h.queue)+len(p) <= maxQueue {
 		h.queue = append(h.queue, p...)
 		early := h.proc == nil && h.size != nil && bytes.IndexByte(p, interrupt) >= 0
@@ -285,11 +291,26 @@ func (h *hub) input(p []byte) {
 // interrupt is ^C as a terminal in raw mode sends it.
 const interrupt = 0x03
 
+// divert gives signals and ^C to a hook, until the function is called that it
+// gives back.
+func (h *hub) divert(to func(syscall.Signal)) func() {
+	h.setHook(to)
+	return func() { h.setHook(nil) }
+}
+
+func (h *hub) setHook(to func(syscall.Signal)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hook = to
+}
+
 func (h *hub) signal(sig syscall.Signal) {
 	h.mu.Lock()
-	p := h.proc
+	p, hook := h.proc, h.hook
 	h.mu.Unlock()
 	switch {
+	case hook != nil:
+		hook(sig)
 	case p != nil:
 		p.Signal(sig)
 	case h.early != nil:

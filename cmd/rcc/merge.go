@@ -37,23 +37,88 @@ const (
 
 func (c *mergeCmd) Run(env *surroundings) error {
 	ctx := context.Background()
+	m, err := c.hold(ctx, env)
+	if err != nil {
+		return err
+	}
+	hooks, err := hooksOfMerge(env, m.rec)
+	if err == nil && len(hooks) > 0 {
+		m, err = c.beforeMerge(ctx, env, m, hooks)
+	}
+	if err == nil {
+		err = c.merge(ctx, env, m)
+	}
+	m.release()
+	if err != nil {
+		return err
+	}
+	if err := runMergeHooks(ctx, env, hooks, hookAfterMerge, m.rec); err != nil {
+		env.say("%s is merged, but %s", m.rec.ID, oneLine(err))
+	}
+	return nil
+}
+
+// held is a task that can be merged, with the locks that keep it so.
+type held struct {
+	repo  *worktree.Repo
+	store store
+	rec   *Record
+	locks []*os.File
+}
+
+func (m *held) release() {
+	for _, l := range slices.Backward(m.locks) {
+		l.Close()
+	}
+	m.locks = nil
+}
+
+// hold finds the task and takes the locks.
+func (c *mergeCmd) hold(ctx context.Context, env *surroundings) (*held, error) {
 	repo, s, lock, err := lockRepository(ctx, env)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer lock.Close()
+	m := &held{repo: repo, store: s, locks: []*os.File{lock}}
 	t, rec, err := s.find(c.ID)
+	if err == nil {
+		m.rec = rec
+		err = mergeable(ctx, repo, rec)
+	}
+	if err == nil {
+		if lock, err = t.tryLock(); err == nil {
+			m.locks = append(m.locks, lock)
+			return m, nil
+		}
+		err = taskError(rec, err)
+	}
+	m.release()
+	return nil, err
+}
+
+// beforeMerge runs the hooks that may refuse, with no lock held: they may take
+// long, and work on the task themselves. What is merged is what they have seen.
+func (c *mergeCmd) beforeMerge(ctx context.Context, env *surroundings, m *held, hooks []hook) (*held, error) {
+	if _, err := m.repo.PlanMerge(ctx, c.spec(m.rec)); err != nil {
+		return m, err // no test can mend a conflict
+	}
+	m.release()
+	if err := runMergeHooks(ctx, env, hooks, hookBeforeMerge, m.rec); err != nil {
+		return m, fmt.Errorf("cannot merge %s: %w", m.rec.ID, err)
+	}
+	again, err := c.hold(ctx, env)
 	if err != nil {
-		return err
+		return m, err
 	}
-	if err := mergeable(ctx, repo, rec); err != nil {
-		return err
+	if again.rec.ID != m.rec.ID || again.rec.Tip != m.rec.Tip {
+		return again, fmt.Errorf("cannot merge %s: its result changed while the hooks ran; merge it again", m.rec.ID)
 	}
-	busy, err := t.tryLock()
-	if err != nil {
-		return taskError(rec, err)
-	}
-	defer busy.Close()
+	return again, nil
+}
+
+// merge moves the branch and the checkout.
+func (c *mergeCmd) merge(ctx context.Context, env *surroundings, m *held) error {
+	repo, s, rec := m.repo, m.store, m.rec
 	intent, err := repo.PlanMerge(ctx, c.spec(rec))
 	if err != nil {
 		return err
@@ -72,6 +137,7 @@ func (c *mergeCmd) Run(env *surroundings) error {
 	if err := mergeDone(ctx, env, repo, s, act); err != nil {
 		return fmt.Errorf("merged %s into %s, but: %w", rec.ID, intentTarget(intent), err)
 	}
+	rec.State = stateMerged
 	env.say("merged %s into %s: %s; rcc undo takes it back", rec.ID, intentTarget(intent), changes(rec))
 	if slices.ContainsFunc(rec.Evaluated, isNixCode) {
 		env.say("it changed the dev shell's code, which is not evaluated before rcc allow says that you have read it")

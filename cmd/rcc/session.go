@@ -41,6 +41,9 @@ type session struct {
 
 	stop chan syscall.Signal // asks the program to end
 
+	hookEnv  []string  // of a run that is a hook
+	deadline time.Time // when the task's time is over, once it has begun
+
 	mu sync.Mutex
 	sb *isolate.Sandbox // while the command runs
 }
@@ -160,7 +163,7 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 		return exitCannot, err
 	}
 	s.setSandbox(sb)
-	status, err := s.command(ctx, sb, input)
+	status, err := s.commandWithHooks(ctx, sb, input)
 	s.setSandbox(nil)
 	// Whatever the command left running ends here, before anything of its
 	// work is read; while it might go on, nothing is.
@@ -469,7 +472,7 @@ func (s *session) command(ctx context.Context, sb *isolate.Sandbox, input bool) 
 func (s *session) wait(ctx context.Context, p *isolate.Process) (int, error) {
 	var timeout, kill <-chan time.Time
 	if s.rec.Timeout > 0 {
-		timeout = time.After(s.rec.Timeout)
+		timeout = time.After(s.timeLeft())
 	}
 	timedOut := false
 	end := func(sig syscall.Signal) {
@@ -511,7 +514,7 @@ func (s *session) programEnv() []string {
 	env := append(passedEnv(s.env.environ), "RCC_TASK="+s.rec.ID, "RCC_PROMPT="+s.rec.Prompt)
 	// Nix, where there is one, evaluates without a store, and refuses the rest by
 	// itself (Nix manual, "Dummy Store"); without this it would try to make one.
-	return append(env, "NIX_REMOTE=dummy://")
+	return append(append(env, "NIX_REMOTE=dummy://"), s.hookEnv...)
 }
 
 // further is one more program in the sandbox, as a client asks for it; more of

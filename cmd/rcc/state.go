@@ -79,6 +79,7 @@ type Record struct {
 	HostGID    int            `json:"hostGID"`
 	Tree       *worktree.Tree `json:"tree,omitempty"`
 	MergedTo   string         `json:"mergedTo,omitempty"`
+	Hooks      []hook         `json:"hooks,omitempty"` // that are still to run when it is over or merged
 }
 
 const recordVersion = 1

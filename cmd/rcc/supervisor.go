@@ -38,6 +38,7 @@ type orders struct {
 	Size   *isolate.Size `json:"size,omitempty"`
 	Client bool          `json:"client"` // a first client will connect
 	Input  bool          `json:"input"`  // and feed the program
+	Whole  bool          `json:"whole"`  // it is given all of the caller's environment
 }
 
 // firstClient is how long a supervisor waits for the client that started it.
@@ -65,6 +66,9 @@ func startSupervisor(env *surroundings, o orders, lock *os.File) (*exec.Cmd, err
 		Env: selectEnv(env.environ, supervised), Stdout: log, Stderr: log,
 		ExtraFiles:  []*os.File{lock, listener},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if o.Whole {
+		c.Env = env.environ
 	}
 	if err := c.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start a supervisor: %w", err)
@@ -124,7 +128,7 @@ func supervise(args []string, environ []string) int {
 		fmt.Fprintln(os.Stderr, "rcc: this name is for rcc's own use")
 		return exitCannot
 	}
-	env := &surroundings{dir: "/", environ: environ, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	env := &surroundings{dir: "/", environ: selectEnv(environ, supervised), caller: environ, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	if err := superviseTask(env, o, os.NewFile(lockFD, "lock")); err != nil {
 		env.say("%s", oneLine(err))
 		return 1
@@ -175,8 +179,10 @@ func superviseTask(env *surroundings, o orders, lock *os.File) error {
 	crashPoint("over")
 	// From here on nothing works on the task: whoever hears of its end may
 	// merge it at once, and a client that reads slowly keeps nobody waiting.
-	os.Remove(t.path("socket"))
-	lock.Close()
+	if lock := s.afterTask(lock); lock != nil {
+		os.Remove(t.path("socket"))
+		lock.Close()
+	}
 	result := over{Exit: status, Record: true}
 	if err != nil {
 		result.Error = oneLine(err)

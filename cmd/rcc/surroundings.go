@@ -13,6 +13,7 @@ import (
 type surroundings struct {
 	dir     string // where rcc was started
 	environ []string
+	caller  []string // of a supervisor: the whole environment that it was given, for the user's own hooks
 	stdin   *os.File
 	stdout  *os.File
 	stderr  *os.File

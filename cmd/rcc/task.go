@@ -71,12 +71,15 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	if c.DryRun {
-		return st.dryRun(ctx, &c.startFlags)
+		return st.dryRun(ctx, &c.startFlags, false)
 	}
 	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
 		return err
 	}
 	defer st.leaveShell()
+	if err := st.beforeTask(ctx); err != nil {
+		return err
+	}
 	detach := st.config.Detach.Value
 	if c.Detach != nil {
 		detach = *c.Detach
@@ -91,7 +94,7 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	defer lock.Close()
-	sup, err := startSupervisor(env, orders{Dir: t.dir, Size: size, Client: !detach, Input: !detach}, lock)
+	sup, err := startSupervisor(env, orders{Dir: t.dir, Size: size, Client: !detach, Input: !detach, Whole: len(hooksNamed(rec.Hooks, false, hookAfterTask)) > 0}, lock)
 	if err != nil {
 		rec.State, rec.Reason = stateFailed, oneLine(err)
 		return errors.Join(err, t.save(rec))
@@ -195,6 +198,8 @@ type start struct {
 	config *Config
 	record *Record
 	made   *devshell.Shell // held; nil for the host's tools
+
+	hookEnv []string // of a run that is a hook
 }
 
 func (st *start) leaveShell() {
@@ -366,12 +371,13 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	if c.DryRun {
-		return st.dryRun(ctx, &c.startFlags)
+		return st.dryRun(ctx, &c.startFlags, true)
 	}
 	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
 		return err
 	}
 	defer st.leaveShell()
+	st.keepMergeHooks()
 	t, lock, size, err := st.begin(ctx, c.JSON)
 	if err != nil {
 		return err
@@ -404,7 +410,7 @@ func (st *start) runHere(ctx context.Context, t task, size *isolate.Size, asJSON
 	if err != nil {
 		return exitCannot, err
 	}
-	s.repo, s.sight, s.progress, s.shell = st.repo, st.sight, progressLine(env), st.made
+	s.repo, s.sight, s.progress, s.shell, s.hookEnv = st.repo, st.sight, progressLine(env), st.made, st.hookEnv
 	s.hub = newHub(size, s.output)
 	cl, served := connectHere(env, s.hub, size)
 	if asJSON {
