@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -139,11 +140,13 @@ func runCode(t testing.TB, shell string, environ []string, pieces ...func(enviro
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	end := sync.OnceFunc(func() {
 		stdin.Close()
-		cmd.Process.Kill()
+		timer := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
 		cmd.Wait()
-	}()
+		timer.Stop()
+	})
+	defer end()
 	lines := bufio.NewReader(stdout)
 	now := environ
 	for i, piece := range pieces {
@@ -157,6 +160,7 @@ func runCode(t testing.TB, shell string, environ []string, pieces ...func(enviro
 		for {
 			line, err := lines.ReadString('\n')
 			if err != nil {
+				end()
 				t.Fatalf("the shell ended: %v\n%s\ncode:\n%s", err, &stderr, code)
 			}
 			if line == "done\n" {
@@ -170,7 +174,7 @@ func runCode(t testing.TB, shell string, environ []string, pieces ...func(enviro
 		now = strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
 		got = append(got, now)
 	}
-	if stderr.Len() > 0 {
+	if end(); stderr.Len() > 0 {
 		t.Errorf("the shell says: %s", &stderr)
 	}
 	return got

@@ -28,7 +28,12 @@ func TestInstallDirenv(t *testing.T) {
 	for name, harm := range map[string]func() error{
 		"another's": func() error { return os.WriteFile(path, []byte("use_rcc() { :; }\n"), 0o644) },
 		"folder":    func() error { os.Remove(path); return os.Mkdir(path, 0o755) },
-		"link":      func() error { os.Remove(path); return os.Symlink(filepath.Join(dir, "elsewhere"), path) },
+		"link": func() error {
+			os.Remove(path)
+			elsewhere := filepath.Join(dir, "elsewhere")
+			os.WriteFile(elsewhere, []byte(DirenvLib("/other/rcc")), 0o644)
+			return os.Symlink(elsewhere, path)
+		},
 	} {
 		if err := harm(); err != nil {
 			t.Fatal(err)

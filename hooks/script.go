@@ -105,16 +105,25 @@ add-zsh-hook precmd _rcc_hook
 add-zsh-hook chpwd _rcc_hook
 `
 
+// fish takes long for a command substitution: the places to look at are kept
+// until the folder is another one.
 const scriptFish = `function _rcc_look
+  if test "$_rcc_pwd" != "$PWD"
+    set -g _rcc_pwd "$PWD"
+    set -g _rcc_places
+    set -l dir (string replace -r '/$' '' -- $PWD | string collect)
+    while test -n "$dir"
+      set -a _rcc_places "$dir/.envrc"
+      set dir (string replace -r '/[^/]*$' '' -- $dir | string collect)
+    end
+    set -a _rcc_places /.envrc
+  end
   set -g _rcc_now ''
-  set -l dir (string replace -r '/$' '' -- $PWD | string collect)
-  while true
-    if test -f "$dir/.envrc"
-      set -g _rcc_now "$dir/.envrc"
+  for file in $_rcc_places
+    if test -f "$file"
+      set -g _rcc_now "$file"
       break
     end
-    test -n "$dir"; or break
-    set dir (string replace -r '/[^/]*$' '' -- $dir | string collect)
   end
   test "$_rcc_now" = "$_rcc_at"; or return 0
   if test -z "$_rcc_now"
