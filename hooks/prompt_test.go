@@ -283,6 +283,34 @@ func TestHookBesideDirenv(t *testing.T) {
 	})
 }
 
+// ^C ends an evaluation; it begins again when the user comes back, not at each prompt.
+func TestHookInterrupted(t *testing.T) {
+	forShells(t, func(t *testing.T, shell string) {
+		h := newHome(t)
+		h.write("p/.envrc", "use rcc\n")
+		h.write("p/shell.env", "FOO=one")
+		h.write("p/slow", "")
+		term := h.shell(shell, "")
+		term.want("true", `"$FOO"`, "")
+		term.master.WriteString("cd p\r")
+		for end := time.Now().Add(patience); !strings.Contains(term.text(0), "evaluating"); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no evaluation:\n%s", term.text(0))
+			}
+		}
+		term.master.WriteString("\x03")
+		time.Sleep(200 * time.Millisecond) // what is typed before the shell is back goes with the ^C
+		n := h.starts()
+		term.want("true", `"$FOO"`, "")
+		if got := h.starts(); got != n {
+			t.Errorf("rcc was started %d times after ^C", got-n)
+		}
+		os.Remove(h.at("p/slow"))
+		term.want("cd ..", `"$FOO"`, "")
+		term.want("cd p", `"$FOO"`, "one")
+	})
+}
+
 func TestLookBesideDirenv(t *testing.T) {
 	h := newHome(t)
 	h.write("p/.envrc", "use rcc\n")

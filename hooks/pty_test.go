@@ -21,7 +21,6 @@ type terminal struct {
 	master *os.File
 	mu     sync.Mutex
 	out    []byte
-	seen   int
 	asked  int
 }
 

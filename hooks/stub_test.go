@@ -80,6 +80,10 @@ func stubShell(dir string) (vars, watch []string, fail string) {
 	} else if err != nil {
 		fail = "no shell.env"
 	}
+	if _, err := os.Stat(filepath.Join(dir, "slow")); err == nil {
+		fmt.Fprintln(os.Stderr, "evaluating")
+		time.Sleep(time.Minute)
+	}
 	return strings.Fields(string(data)), []string{file, broken}, fail
 }
 
