@@ -31,12 +31,13 @@ func newHome(t *testing.T) *home {
 	h.mkdir("state")
 	h.mkdir("bin")
 	h.mkdir("config")
+	h.mkdir("run") // fish
 	if err := os.Symlink(self, h.path); err != nil {
 		t.Fatal(err)
 	}
 	h.environ = []string{
 		"HOME=" + dir, "XDG_CONFIG_HOME=" + filepath.Join(dir, "config"), "XDG_DATA_HOME=" + filepath.Join(dir, "data"),
-		"PATH=" + filepath.Dir(h.path) + ":/usr/bin:/bin", "STUB_STATE=" + h.state, "TERM=dumb", "LC_ALL=C.UTF-8", "GORACE=atexit_sleep_ms=0",
+		"PATH=" + filepath.Dir(h.path) + ":/usr/bin:/bin", "STUB_STATE=" + h.state, "XDG_RUNTIME_DIR=" + filepath.Join(dir, "run"), "TERM=dumb", "LC_ALL=C.UTF-8", "GORACE=atexit_sleep_ms=0",
 	}
 	return h
 }
@@ -50,10 +51,10 @@ func (h *home) mkdir(name string) {
 	}
 }
 
+// write replaces a file at once: a prompt that comes between sees no half of it.
 func (h *home) write(name, text string) {
 	h.t.Helper()
-	h.mkdir(filepath.Dir(name))
-	if err := os.WriteFile(h.at(name), []byte(text), 0o600); err != nil {
+	if err := replaceFile(h.at(name), []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
 }
