@@ -59,7 +59,7 @@ func newWorld(t testing.TB) *world {
 		"PATH=" + filepath.Dir(nix) + ":/usr/bin:/bin", "HOME=" + filepath.Join(dir, "home"), "TMPDIR=" + filepath.Join(dir, "tmp"),
 		"NIX_STORE_DIR=" + filepath.Join(dir, "store"), "NIX_STATE_DIR=" + filepath.Join(dir, "var"), "NIX_LOG_DIR=" + filepath.Join(dir, "log"),
 		"NIX_CONF_DIR=" + filepath.Join(dir, "conf"),
-		"NIX_CONFIG=sandbox = false\nbuild-users-group =\nsubstituters =\nflake-registry =",
+		"NIX_CONFIG=sandbox = false\nbuild-users-group =\nsubstituters =\nflake-registry =\nconnect-timeout = 1\ndownload-attempts = 1",
 	}
 	for _, name := range []string{"home", "tmp", "conf"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {

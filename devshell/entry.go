@@ -67,7 +67,8 @@ func readEntry(dir, key string) (*Shell, error) {
 		}
 		s.Paths = append(s.Paths, in.Store+"/"+name)
 	}
-	if !filepath.IsAbs(in.Store) || !slices.IsSorted(s.Paths) {
+	unnamed := slices.ContainsFunc(in.Places, func(p place) bool { return p.From == "" })
+	if !filepath.IsAbs(in.Store) || filepath.Clean(in.Store) != in.Store || !slices.IsSorted(s.Paths) || unnamed {
 		return nil, errDamaged
 	}
 	if in.Exported != "" {

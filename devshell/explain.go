@@ -14,7 +14,11 @@ import (
 type Error struct {
 	Message string
 	Log     string // file with all that Nix said, "" if it said nothing
+	cause   error
 }
+
+// Unwrap is context.DeadlineExceeded when Nix took too long.
+func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) Error() string {
 	if e.Log == "" {
@@ -42,17 +46,15 @@ func (m *making) explain(ctx context.Context, err error) error {
 }
 
 // tooLong says that the time limit is over.
-func (m *making) tooLong(took time.Duration) error {
-	doing := m.log.current()
-	text := fmt.Sprintf("cannot make the dev shell of %s: Nix did not end in %s", m.source.file(), took.Round(time.Second))
-	if doing != "" {
-		text += ", it was " + doing
+func (m *making) tooLong(limit time.Duration) error {
+	e := &Error{Message: fmt.Sprintf("cannot make the dev shell of %s: Nix did not end in %s", m.source.file(), limit), cause: context.DeadlineExceeded}
+	if doing := m.log.current(); doing != "" {
+		e.Message += ", it was " + doing
 	}
-	e := &Error{Message: text}
 	if m.log.written > 0 {
 		e.Log = m.log.file.Name()
 	}
-	return errors.Join(e, context.DeadlineExceeded)
+	return e
 }
 
 // explain finds in what Nix said the sentence that a person needs.
@@ -70,7 +72,7 @@ func explain(text, tree string, s Source) string {
 
 const messageCap = 600
 
-func importsFromDerivation(text string, s Source) string {
+func importsFromDerivation(text string, _ Source) string {
 	if !strings.Contains(innermost(text), "'allow-import-from-derivation'") {
 		return ""
 	}
@@ -129,8 +131,10 @@ func noAttribute(text string, s Source) string {
 	return ""
 }
 
-func lockChanges(text string, s Source) string {
-	if !strings.Contains(innermost(text), "requires lock file changes but they're not allowed") {
+func lockChanges(text string, _ Source) string {
+	why := innermost(text)
+	// The second is what it says of a flake that it knows from a registry.
+	if !strings.Contains(why, "requires lock file changes but they're not allowed") && !strings.Contains(why, "cannot write modified lock file of flake") {
 		return ""
 	}
 	return "its flake.lock does not have all inputs of flake.nix: run nix flake lock and commit flake.lock"

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -123,7 +122,6 @@ func (m *making) run(ctx context.Context) (*Shell, error) {
 	}
 	inTime, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	started := time.Now()
 	logFile := m.cache.path(m.key + logSuffix)
 	if err := m.openLog(logFile); err != nil {
 		return nil, cacheError(m.cache.dir, err)
@@ -140,8 +138,8 @@ func (m *making) run(ctx context.Context) (*Shell, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("cannot make the dev shell of %s: %w", m.source.file(), context.Cause(ctx))
-	case inTime.Err() != nil:
-		return nil, m.tooLong(time.Since(started))
+	case err != nil && inTime.Err() != nil:
+		return nil, m.tooLong(limit)
 	}
 	return shell, err
 }
