@@ -7,7 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +26,7 @@ import (
 //	  lock              held (flock, shared) by whoever uses it; its time is that of the last use
 //	  profile           a link that is a root for Nix's garbage collector. It is made in
 //	                    this place and never renamed: Nix finds it by its path
-//	  rc.bash, log, .attrs.*
+//	  rc.bash, paths, environ, log, .attrs.*
 //	  shell.json        written last: without it there is no shell
 //	nix-<identity>      version of a nix program
 //
@@ -158,11 +162,30 @@ func firstMissing(paths []string) string {
 	}
 	defer store.Close()
 	fd := int(store.Fd())
-	var st unix.Stat_t
-	for _, p := range paths {
-		if unix.Fstatat(fd, filepath.Base(p), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-			return p
+	// A look takes a microsecond or two: thousands are shared out.
+	const share = 250
+	var gone atomic.Pointer[string]
+	var wg sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), 1+len(paths)/share)
+	for part := range slices.Chunk(paths, (len(paths)+workers-1)/workers) {
+		look := func() {
+			var st unix.Stat_t
+			for i := range part {
+				if unix.Fstatat(fd, filepath.Base(part[i]), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+					gone.CompareAndSwap(nil, &part[i])
+					return
+				}
+			}
 		}
+		if workers == 1 {
+			look()
+		} else {
+			wg.Go(look)
+		}
+	}
+	wg.Wait()
+	if p := gone.Load(); p != nil {
+		return *p
 	}
 	return ""
 }

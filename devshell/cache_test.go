@@ -98,8 +98,11 @@ func TestGarbage(t *testing.T) {
 	s := w.shell(w.source(KindFlake, "", ""))
 	w.write("junk", "junk")
 	junk := strings.TrimSpace(w.nixRun("store", "add-file", filepath.Join(w.tree, "junk")))
+	if _, err := os.Lstat(junk); err != nil {
+		t.Fatal(err)
+	}
 	w.nixRun("store", "gc")
-	if _, err := os.Lstat(junk); !os.IsNotExist(err) {
+	if _, err := os.Lstat(junk); !os.IsNotExist(err) || !isStorePath(junk) {
 		t.Fatalf("the collector did not take the junk: %v", err)
 	}
 	if gone := firstMissing(s.Paths); gone != "" {
@@ -230,8 +233,12 @@ func TestDamagedEntry(t *testing.T) {
 			file := filepath.Join(filepath.Dir(s.RC), infoName)
 			return errors.Join(os.Rename(file, file+"2"), os.Symlink(file+"2", file))
 		},
-		"rc.bash is cut off": func(s *Shell) error { return os.Truncate(s.RC, 10) },
-		"rc.bash is gone":    func(s *Shell) error { return os.Remove(s.RC) },
+		"the list of paths is cut off": func(s *Shell) error {
+			return os.Truncate(filepath.Join(filepath.Dir(s.RC), pathsName), 100)
+		},
+		"the variables are gone": func(s *Shell) error { return os.Remove(filepath.Join(filepath.Dir(s.RC), exportedName)) },
+		"rc.bash is cut off":     func(s *Shell) error { return os.Truncate(s.RC, 10) },
+		"rc.bash is gone":        func(s *Shell) error { return os.Remove(s.RC) },
 		"a maker was killed": func(s *Shell) error {
 			tree := filepath.Join(w.cache.dir, s.Key, treeName, "deep")
 			return errors.Join(os.Remove(filepath.Join(filepath.Dir(s.RC), infoName)), os.MkdirAll(tree, 0o755), os.WriteFile(tree+"/x", nil, 0o600))

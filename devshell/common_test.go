@@ -155,14 +155,16 @@ func (w *world) shell(s Source) *Shell {
 	return shell
 }
 
-// run runs a program with the world's environment and gives what it prints.
+// run runs a program with the world's environment and gives its standard output.
 func (w *world) run(args ...string) string {
 	w.t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Env = w.dir, w.environ
-	out, err := cmd.CombinedOutput()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		w.t.Fatalf("%q: %v\n%s", args, err, out)
+		w.t.Fatalf("%q: %v\n%s", args, err, stderr.String())
 	}
 	return string(out)
 }

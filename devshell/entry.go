@@ -14,31 +14,35 @@ import (
 // infoVersion is that of shell.json. Another one is no entry.
 const infoVersion = 1
 
-// infoCap bounds shell.json: variables and paths, no functions.
-const infoCap = 64 << 20
+// listCap bounds shell.json and each list: variables and paths, no functions.
+const listCap = 64 << 20
 
-// info is what shell.json holds. Lists are one string each, with NUL between
-// (no path and no variable has one): that is read ten times as fast.
+// info is what shell.json holds. The long lists are files of their own, with NUL
+// between the items, as JSON takes ten times as long to read.
 type info struct {
 	Version     int     `json:"version"`
 	Key         string  `json:"key"`
 	Name        string  `json:"name"`
-	Store       string  `json:"store"`    // folder of all paths
-	Paths       string  `json:"paths"`    // names in it
-	Exported    string  `json:"exported"` // NAME=VALUE
+	Store       string  `json:"store"` // folder of all paths
 	Places      []place `json:"places"`
 	Bash        string  `json:"bash"`
 	Interactive string  `json:"interactive"`
 	Hook        bool    `json:"hook"`
 	Attrs       bool    `json:"attrs"`
-	RCSize      int64   `json:"rc_size"`
+	// Bytes of the files beside: a file that is cut off is noticed.
+	Sizes map[string]int64 `json:"sizes"`
 }
+
+const (
+	pathsName    = "paths"   // the closure: names in the store
+	exportedName = "environ" // NAME=VALUE
+)
 
 var errDamaged = errors.New("the entry is damaged")
 
 // readEntry reads a shell from its folder.
 func readEntry(dir, key string) (*Shell, error) {
-	data, err := readBounded(filepath.Join(dir, infoName), infoCap)
+	data, err := readBounded(filepath.Join(dir, infoName), listCap)
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +50,13 @@ func readEntry(dir, key string) (*Shell, error) {
 	if err := json.Unmarshal(data, &in); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	rc := filepath.Join(dir, rcName)
-	fi, err := os.Lstat(rc)
-	if err != nil || !fi.Mode().IsRegular() || fi.Size() != in.RCSize || in.Version != infoVersion || in.Key != key {
+	unnamed := slices.ContainsFunc(in.Places, func(p place) bool { return p.From == "" })
+	if in.Version != infoVersion || in.Key != key || unnamed || !filepath.IsAbs(in.Store) || filepath.Clean(in.Store) != in.Store {
 		return nil, errDamaged
 	}
 	s := &Shell{
 		Key: key, Name: in.Name, Bash: in.Bash, Interactive: in.Interactive, HasHook: in.Hook,
-		RC: rc, places: in.Places,
+		RC: filepath.Join(dir, rcName), places: in.Places,
 	}
 	if in.Attrs {
 		s.Attrs = dir
@@ -61,29 +64,35 @@ func readEntry(dir, key string) (*Shell, error) {
 	if log := filepath.Join(dir, logName); isFile(log) {
 		s.Log = log
 	}
-	for name := range strings.SplitSeq(in.Paths, "\x00") {
-		if !isStoreName(name) {
-			return nil, errDamaged
-		}
-		s.Paths = append(s.Paths, in.Store+"/"+name)
-	}
-	unnamed := slices.ContainsFunc(in.Places, func(p place) bool { return p.From == "" })
-	if !filepath.IsAbs(in.Store) || filepath.Clean(in.Store) != in.Store || !slices.IsSorted(s.Paths) || unnamed {
+	if fi, err := os.Lstat(s.RC); err != nil || !fi.Mode().IsRegular() || fi.Size() != in.Sizes[rcName] {
 		return nil, errDamaged
 	}
-	if in.Exported != "" {
-		for kv := range strings.SplitSeq(in.Exported, "\x00") {
-			name, value, ok := strings.Cut(kv, "=")
-			if !ok || !isIdentifier(name) {
-				return nil, errDamaged
-			}
-			s.exported = append(s.exported, variable{name, value, true})
+	names, err := readList(dir, pathsName, in.Sizes)
+	if err != nil || len(names) == 0 {
+		return nil, errors.Join(errDamaged, err)
+	}
+	s.Paths = make([]string, len(names))
+	for i, name := range names {
+		if !isStoreName(name) || i > 0 && name <= names[i-1] {
+			return nil, errDamaged
 		}
+		s.Paths[i] = in.Store + "/" + name
+	}
+	exported, err := readList(dir, exportedName, in.Sizes)
+	if err != nil {
+		return nil, errors.Join(errDamaged, err)
+	}
+	for _, kv := range exported {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok || !isIdentifier(name) {
+			return nil, errDamaged
+		}
+		s.exported = append(s.exported, variable{name, value, true})
 	}
 	return s, nil
 }
 
-// writeEntry writes shell.json, which makes the folder an entry.
+// writeEntry writes the lists, and then shell.json, which makes the folder an entry.
 func (s *Shell) writeEntry(dir string) error {
 	fi, err := os.Lstat(s.RC)
 	if err != nil {
@@ -91,7 +100,8 @@ func (s *Shell) writeEntry(dir string) error {
 	}
 	in := info{
 		Version: infoVersion, Key: s.Key, Name: s.Name, Store: filepath.Dir(s.Paths[0]), Places: s.places,
-		Bash: s.Bash, Interactive: s.Interactive, Hook: s.HasHook, Attrs: s.Attrs != "", RCSize: fi.Size(),
+		Bash: s.Bash, Interactive: s.Interactive, Hook: s.HasHook, Attrs: s.Attrs != "",
+		Sizes: map[string]int64{rcName: fi.Size()},
 	}
 	var names, exported []string
 	for _, p := range s.Paths {
@@ -100,12 +110,33 @@ func (s *Shell) writeEntry(dir string) error {
 	for _, v := range s.exported {
 		exported = append(exported, v.name+"="+v.value)
 	}
-	in.Paths, in.Exported = strings.Join(names, "\x00"), strings.Join(exported, "\x00")
+	for name, list := range map[string][]string{pathsName: names, exportedName: exported} {
+		text := strings.Join(list, "\x00")
+		in.Sizes[name] = int64(len(text))
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
 	data, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
 	return writeWhole(filepath.Join(dir, infoName), append(data, '\n'))
+}
+
+// readList reads a list that is as long as it should be.
+func readList(dir, name string, sizes map[string]int64) ([]string, error) {
+	data, err := readBounded(filepath.Join(dir, name), listCap)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) != sizes[name] {
+		return nil, errDamaged
+	}
+	if len(data) == 0 {
+		return nil, nil
+	}
+	return strings.Split(string(data), "\x00"), nil
 }
 
 func isFile(path string) bool {

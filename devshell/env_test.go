@@ -193,6 +193,15 @@ func FuzzEntry(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	if err := os.Remove(filepath.Join(dir, infoName)); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := readEntry(dir, "k"); err == nil {
+		f.Fatal("an entry without shell.json")
+	}
+	if err := s.writeEntry(dir); err != nil {
+		f.Fatal(err)
+	}
 	if got, err := readEntry(dir, "k"); err != nil || got.Paths[0] != s.Paths[0] || got.Environ("")[0] != "a=b" {
 		f.Fatalf("%+v, %v", got, err)
 	}

@@ -178,7 +178,7 @@ func noRoom(text string, _ Source) string {
 
 func noStore(text string, _ Source) string {
 	why := innermost(text)
-	if strings.Contains(why, "daemon-socket") {
+	if strings.Contains(why, "daemon-socket") || strings.Contains(why, "cannot connect to socket at") {
 		return "the Nix daemon does not answer: " + why
 	}
 	if (strings.Contains(why, "Permission denied") || strings.Contains(why, "Read-only file system")) && strings.Contains(why, "/nix/") {
