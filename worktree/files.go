@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -66,15 +67,11 @@ func (r *Repo) Blobs(ctx context.Context, ids []string, each func(i int, content
 	return nil
 }
 
-// Export writes the files of a commit or tree into dir, an empty folder: their
-// bytes as git keeps them, no filter and no line ending applied, so that the
-// result follows from the tree alone. A submodule is an empty folder. Nothing is
-// written outside of dir, whatever the names in the tree are.
-func (r *Repo) Export(ctx context.Context, tree, dir string) error {
-	files, err := r.Files(ctx, tree)
-	if err != nil {
-		return err
-	}
+// Export writes files into dir, an empty folder: their bytes as git keeps them,
+// no filter and no line ending applied, so that the result follows from the ids
+// alone. A submodule is an empty folder. Nothing is written outside of dir,
+// whatever the names are.
+func (r *Repo) Export(ctx context.Context, files []File, dir string) error {
 	w, err := openExport(dir)
 	if err != nil {
 		return err
@@ -183,23 +180,45 @@ func (r *Repo) PresentFiles(ctx context.Context, what Present) ([]File, error) {
 	return files, err
 }
 
-// ExportPresent is Export for the files on the disk.
-func (r *Repo) ExportPresent(ctx context.Context, what Present, dir string) error {
+// ExportPresent is Export for files on the disk, which must be as PresentFiles
+// has found them: one that changed since is an error.
+func (r *Repo) ExportPresent(ctx context.Context, files []File, dir string) error {
 	w, err := openExport(dir)
 	if err != nil {
 		return err
 	}
 	defer w.root.Close()
-	return r.present(ctx, what, func(f File, content io.Reader, size int64) error {
-		data, err := io.ReadAll(io.LimitReader(content, size+1))
-		if err == nil && int64(len(data)) != size {
+	top, err := os.OpenRoot(r.Top)
+	if err != nil {
+		return fmt.Errorf("cannot read the checkout: %w", err)
+	}
+	defer top.Close()
+	for _, want := range files {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		found := false
+		err := openPresent(top, want.Path, func(f File, content io.Reader, size int64) error {
+			data, err := io.ReadAll(io.LimitReader(content, size+1))
+			if err != nil {
+				return err
+			}
+			if f.ID, err = blobID(r.Format, bytes.NewReader(data), size); err != nil {
+				return err
+			}
+			if found = f == want; !found {
+				return nil
+			}
+			return w.write(f, data)
+		})
+		if err == nil && !found {
 			err = errFileChanged
 		}
 		if err != nil {
-			return err
+			return exportError(want.Path, err)
 		}
-		return w.write(f, data)
-	})
+	}
+	return nil
 }
 
 var errFileChanged = errors.New("it changed while it was read; try again")

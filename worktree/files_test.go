@@ -78,7 +78,11 @@ func TestExport(t *testing.T) {
 	w, r := filesWorld(t, "sha1")
 	w.g("config", "filter.up.smudge", "touch "+w.dir+"/smudged; cat")
 	dir := t.TempDir()
-	if err := r.Export(t.Context(), "HEAD", dir); err != nil {
+	files, err := r.Files(t.Context(), "HEAD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Export(t.Context(), files, dir); err != nil {
 		t.Fatal(err)
 	}
 	// The same tree again, by git itself.
@@ -94,7 +98,10 @@ func TestExport(t *testing.T) {
 	w.write("proj/new.nix", "{ }\n")
 	w.write("proj/dir/b.txt", "changed\n")
 	dir = t.TempDir()
-	if err := r.ExportPresent(t.Context(), Present{Untracked: true}, dir); err != nil {
+	if files, err = r.PresentFiles(t.Context(), Present{Untracked: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ExportPresent(t.Context(), files, dir); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"new.nix": "{ }\n", "dir/b.txt": "changed\n", "crlf.txt": "a\r\nb\r\n"} {
@@ -104,6 +111,17 @@ func TestExport(t *testing.T) {
 	}
 	if to, err := os.Readlink(filepath.Join(dir, "out-link")); to != "/etc/passwd" {
 		t.Errorf("the link leads to %q (%v)", to, err)
+	}
+
+	// What is written is what was listed.
+	for name, change := range map[string]string{"content": "echo x >>a.txt", "mode": "chmod +x a.txt", "kind": "ln -sf /etc/passwd a.txt", "gone": "rm a.txt"} {
+		w.sh(w.repo, "sh", "-c", change)
+		dir = t.TempDir()
+		err := r.ExportPresent(t.Context(), files, dir)
+		if _, there := os.Lstat(filepath.Join(dir, "a.txt")); err == nil || !strings.Contains(err.Error(), "a.txt") || there == nil {
+			t.Errorf("%s: the changed file was written: %v", name, err)
+		}
+		w.sh(w.repo, "git", "checkout", "-q", "a.txt")
 	}
 }
 
@@ -129,7 +147,10 @@ func TestExportStaysInside(t *testing.T) {
 		outer := t.TempDir()
 		dir := filepath.Join(outer, "in")
 		os.Mkdir(dir, 0o755)
-		err := r.Export(t.Context(), tree, dir)
+		files, err := r.Files(t.Context(), tree)
+		if err == nil {
+			err = r.Export(t.Context(), files, dir)
+		}
 		if err == nil {
 			t.Errorf("%s: the tree was written", name)
 		}

@@ -20,6 +20,7 @@ type Git struct {
 	path   string   // absolute path of the program
 	env    []string // complete; see gitEnviron
 	mortal bool     // its processes die with us
+	bare   bool     // it may find a bare repository that its working directory lies in
 }
 
 // outputCap bounds what one call may print into memory. The longest legitimate
@@ -165,6 +166,11 @@ func (g *Git) start(ctx context.Context, c *call, args ...string) (func() error,
 		ctx, cancel = context.WithTimeout(ctx, c.limit)
 	}
 	full := append([]string{}, fixed...)
+	if !g.bare {
+		// Anybody can commit a folder that git takes for a bare repository, whose
+		// configuration names programs (git-config(1), safe.bareRepository; 2.38).
+		full = append(full, "-c", "safe.bareRepository=explicit")
+	}
 	for _, kv := range c.config {
 		full = append(full, "-c", kv)
 	}
@@ -279,19 +285,21 @@ func getenv(environ []string, name string) string {
 // capped collects up to max bytes and remembers that there was more. It goes
 // on reading, so that the writer is not killed by a closed pipe.
 type capped struct {
-	bytes.Buffer
+	buf  bytes.Buffer // not embedded: io.Copy would find its ReadFrom, and no bound
 	max  int
 	over bool
 }
 
+func (c *capped) Bytes() []byte { return c.buf.Bytes() }
+
 func (c *capped) Write(p []byte) (int, error) {
-	room := c.max - c.Len()
+	room := c.max - c.buf.Len()
 	if len(p) > room {
 		c.over = true
-		c.Buffer.Write(p[:room])
+		c.buf.Write(p[:room])
 		return len(p), nil
 	}
-	return c.Buffer.Write(p)
+	return c.buf.Write(p)
 }
 
 // tail keeps the last max bytes.

@@ -40,7 +40,7 @@ func (g *Git) Look(ctx context.Context, dir, rev, id string) (*Repo, *Sight, err
 		if err != nil {
 			return nil, nil, err
 		}
-		if s, seen = g.startSight(ctx, dir, commit, id)(); seen != nil {
+		if s, seen = r.git.startSight(ctx, dir, commit, id)(); seen != nil {
 			return nil, nil, seen
 		}
 	}

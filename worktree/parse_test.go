@@ -2,6 +2,7 @@ package worktree
 
 import (
 	"encoding/hex"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -327,8 +328,13 @@ func TestRunnerErrors(t *testing.T) {
 	}
 	c := capped{max: 3}
 	c.Write([]byte("ab"))
-	if n, _ := c.Write([]byte("cd")); n != 2 || c.String() != "abc" || !c.over {
-		t.Errorf("%d %q %v", n, c.String(), c.over)
+	if n, _ := c.Write([]byte("cd")); n != 2 || string(c.Bytes()) != "abc" || !c.over {
+		t.Errorf("%d %q %v", n, c.Bytes(), c.over)
+	}
+	// As os/exec fills it.
+	c = capped{max: 3}
+	if n, _ := io.Copy(&c, strings.NewReader("abcdef")); n != 6 || string(c.Bytes()) != "abc" || !c.over {
+		t.Errorf("%d %q %v", n, c.Bytes(), c.over)
 	}
 	tl := tail{max: 3}
 	tl.Write([]byte("abcd"))

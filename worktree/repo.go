@@ -48,6 +48,11 @@ func (g *Git) Open(ctx context.Context, dir string) (*Repo, error) {
 
 	r, err := g.locate(ctx, dir)
 	l := <-listed
+	if err != nil && strings.Contains(stderrOf(err), bareRefused) {
+		if r, err = g.locateBare(ctx, dir); err == nil {
+			l.config, l.err = r.git.readConfig(ctx, dir)
+		}
+	}
 	if verr := <-version; verr != nil {
 		return nil, verr
 	}
@@ -60,6 +65,31 @@ func (g *Git) Open(ctx context.Context, dir string) (*Repo, error) {
 	r.config = l.config
 	r.Sparse = r.config.bool("core.sparsecheckout")
 	r.PartialClone = r.config.promisor()
+	return r, nil
+}
+
+// bareRefused is how git refuses to find a bare repository by itself (setup.c,
+// setup_git_directory_gently).
+const bareRefused = "cannot use bare repository"
+
+// locateBare is locate for a bare repository. One that lies in a checkout, or in
+// another bare repository, is refused: whoever commits can put it there, and its
+// configuration names programs for git to run.
+func (g *Git) locateBare(ctx context.Context, dir string) (*Repo, error) {
+	free := *g
+	free.bare = true
+	r, err := free.locate(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Bare { // its configuration says so, and names a checkout
+		return nil, fmt.Errorf("cannot use the repository at %s: it is a bare one that names a checkout; change to the checkout", quotePath(r.CommonDir))
+	}
+	above := filepath.Dir(r.CommonDir)
+	_, err = g.run(ctx, call{dir: above}, "rev-parse", "--git-dir")
+	if err == nil || !strings.Contains(stderrOf(err), "not a git repository") {
+		return nil, fmt.Errorf("cannot use the repository at %s: it is a bare one inside of another repository, where anybody who commits can put it; move it out", quotePath(r.CommonDir))
+	}
 	return r, nil
 }
 
@@ -79,6 +109,8 @@ func (g *Git) locate(ctx context.Context, dir string) (*Repo, error) {
 	case err != nil && len(lines) == 6 && bare:
 	case err != nil && len(lines) == 6:
 		return nil, fmt.Errorf("cannot start in %s: it is inside a git directory; change to the checkout", quotePath(dir))
+	case err != nil && strings.Contains(stderrOf(err), bareRefused):
+		return nil, err
 	case err == nil || len(lines) > 6:
 		return nil, fmt.Errorf("cannot use the repository at %s: its path has a line break; move it", quotePath(dir))
 	default:

@@ -2,10 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"rcc/hooks"
+	"rcc/worktree"
 )
 
 type allowCmd struct {
@@ -16,9 +21,11 @@ type allowCmd struct {
 func (c *allowCmd) Help() string {
 	return `rcc allow [--base REV]
 
-Says that you have looked at the Nix code of this repository's dev shell and that
-Nix may evaluate it, as you, on this machine. It is about that content, in this
-repository: a change of it asks again. rcc deny takes it back.`
+Says that you have looked at the Nix code of this repository's dev shell, at the
+files that it names, and at the .envrc here; that Nix may evaluate and build it, as you, on this
+machine; and that rcc hook and direnv may enter it, which runs its shellHook. It is
+about that content, in this repository: a change of it asks again. rcc deny takes
+it back.`
 }
 
 func (c *allowCmd) Run(env *surroundings) error {
@@ -28,13 +35,51 @@ func (c *allowCmd) Run(env *surroundings) error {
 	}
 	trust := s.trust()
 	for _, t := range found {
-		grant := hooks.Grant{Files: hookFiles(t.content.Asked), ImportFromDerivation: c.ImportFromDerivation, When: time.Now().UTC()}
+		grant := hooks.Grant{Files: hookFiles(t.content.Files), ImportFromDerivation: c.ImportFromDerivation, When: time.Now().UTC()}
 		if err := trust.Allow(hooks.KindFlake, t.hash, grant); err != nil {
 			return err
 		}
 		env.say("allowed %s, as %s", Inert(t.describe()), t.where)
 	}
+	if c.Base != "" {
+		return nil
+	}
+	envrc, hash, err := envrcHere(env)
+	if err != nil || hash == "" {
+		return err
+	}
+	if err := trust.Allow(hooks.KindEnvrc, hash, hooks.Grant{When: time.Now().UTC()}); err != nil {
+		return err
+	}
+	env.say("allowed %s", Inert(envrc))
 	return nil
+}
+
+// envrcHere is the .envrc that counts in the current folder, if the shells' hooks
+// can use it.
+func envrcHere(env *surroundings) (path, hash string, err error) {
+	for dir := env.dir; ; dir = filepath.Dir(dir) {
+		path = filepath.Join(dir, envrcName)
+		content, err := readPlain(path)
+		if err != nil {
+			return "", "", fmt.Errorf("cannot read %s: %w", path, underlying(err))
+		}
+		if content != nil {
+			if uses, plain := hooks.ParseEnvrc(content); !plain || len(uses) == 0 {
+				return path, "", nil
+			}
+			return path, envrcHash(content), nil
+		}
+		if dir == "/" {
+			return "", "", nil
+		}
+	}
+}
+
+// envrcHash names the content of an .envrc for trust in it.
+func envrcHash(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
 }
 
 type denyCmd struct {
@@ -49,8 +94,10 @@ func (c *denyCmd) Run(env *surroundings) error {
 		if err != nil {
 			return err
 		}
-		if err := s.trust().DenyAll(hooks.KindFlake); err != nil {
-			return err
+		for _, kind := range []string{hooks.KindFlake, hooks.KindEnvrc} {
+			if err := s.trust().DenyAll(kind); err != nil {
+				return err
+			}
 		}
 		env.say("nothing of this repository is allowed any more")
 		return nil
@@ -65,7 +112,11 @@ func (c *denyCmd) Run(env *surroundings) error {
 		}
 		env.say("%s is not allowed any more, as %s", Inert(t.describe()), t.where)
 	}
-	return nil
+	_, hash, err := envrcHere(env)
+	if err != nil || hash == "" {
+		return err
+	}
+	return s.trust().Deny(hooks.KindEnvrc, hash)
 }
 
 // trustableContent is something that a user can allow.
@@ -77,7 +128,7 @@ type trustableContent struct {
 }
 
 func (t trustableContent) describe() string {
-	if n := len(t.content.Asked) - 1; n > 0 {
+	if n := len(t.content.Files) - 1; n > 0 {
 		return t.file + " and " + plural(n, "other file")
 	}
 	return t.file
@@ -96,8 +147,11 @@ func trustable(env *surroundings, base string) ([]trustableContent, store, error
 		rev = "HEAD"
 	}
 	_, sight, err := git.Look(ctx, env.dir, rev, "allow")
-	if err != nil {
+	if err != nil && (base != "" || repo.Top == "") {
 		return nil, s, err
+	}
+	if err != nil { // no commit yet
+		sight = &worktree.Sight{}
 	}
 	config, err := readConfig(ctx, env, repo, sight)
 	if err != nil {
@@ -109,7 +163,10 @@ func trustable(env *surroundings, base string) ([]trustableContent, store, error
 		where string
 		files shellFiles
 	}
-	places := []place{{"it is at " + shortID(sight.Commit), &commitFiles{repo: repo, tree: sight.Tree}}}
+	var places []place
+	if sight.Tree != "" {
+		places = append(places, place{"it is at " + shortID(sight.Commit), &commitFiles{repo: repo, tree: sight.Tree}})
+	}
 	if base == "" && repo.Top != "" {
 		places = append(places, place{"it is in the checkout", &checkoutFiles{repo: repo}},
 			place{"it is in the checkout with untracked files", &checkoutFiles{repo: repo, untracked: true}})

@@ -42,6 +42,7 @@ type Config struct {
 
 	// Of the dev shell.
 	Watch        Setting[[]string]      // further files that decide what it is, as patterns
+	Ignore       Setting[[]string]      // files that do not, though Nix code names them
 	ShellTimeout Setting[time.Duration] // how long Nix may take; an hour
 
 	Hooks []hook // of both files, in the order that they run in
@@ -136,14 +137,10 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		Carry:        user.Carry,
 		Include:      firstSet(user.Include, Setting[bool]{Value: true}),
 		Shell:        firstSet(user.Shell, repo.Shell, Setting[string]{Value: shellAuto}),
-		Watch:        repo.Watch,
 		ShellTimeout: firstSet(user.ShellTimeout, Setting[time.Duration]{Value: defaultShellTimeout}),
 		Hooks:        append(user.Hooks, repo.Hooks...),
 	}
-	// More to watch makes no harm: both count.
-	if user.Watch.From != "" {
-		c.Watch = Setting[[]string]{append(slices.Clone(user.Watch.Value), repo.Watch.Value...), user.Watch.From}
-	}
+	c.Watch, c.Ignore = bothLists(user.Watch, repo.Watch), bothLists(user.Ignore, repo.Ignore)
 	for name, agent := range user.Agents {
 		c.Agents[name] = agent // what the user means by a name stands
 	}
@@ -158,6 +155,20 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		}
 	}
 	return c, nil
+}
+
+// bothLists joins two lists. A repository may set them: Nix sees the files that
+// a user has allowed, whatever these lists say.
+func bothLists(user, repo Setting[[]string]) Setting[[]string] {
+	if user.From == "" {
+		return repo
+	}
+	return Setting[[]string]{append(slices.Clone(user.Value), repo.Value...), user.From}
+}
+
+// shellRules are what decides which files make a dev shell.
+func (c *Config) shellRules() shellRules {
+	return shellRules{Watch: c.Watch.Value, Ignore: c.Ignore.Value}
 }
 
 // firstSet is the first setting that a file made, or else the last.
@@ -252,13 +263,9 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		}
 	}
 	if shell, ok := top.table("shell", `[shell] watch = ["rust-toolchain.toml"]`); ok {
-		shell.known("watch", "timeout")
-		c.Watch = configList(shell, "watch", `a list of paths or patterns, such as ["rust-toolchain.toml", "nix/*.json"]`)
-		for _, w := range c.Watch.Value {
-			if _, err := path.Match(w, ""); err != nil {
-				shell.problem("watch", "watch has a pattern that cannot be read: %s", shownID(w))
-			}
-		}
+		shell.known("watch", "ignore", "timeout")
+		c.Watch = configPaths(shell, "watch")
+		c.Ignore = configPaths(shell, "ignore")
 		c.ShellTimeout = configDuration(shell, "timeout")
 		if isRepo && c.ShellTimeout.From != "" {
 			shell.problem("timeout", "timeout of the shell cannot be set by a repository, because it bounds what its own files make Nix do; set it in your own config.toml")
@@ -271,6 +278,23 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		return nil, fmt.Errorf("%s:%d: %s", d.name, d.wrongLine, d.wrong)
 	}
 	return c, nil
+}
+
+// configPaths reads a list of paths or patterns (path.Match), relative to the
+// top of the tree. What would match nothing is a problem.
+func configPaths(s configSection, key string) Setting[[]string] {
+	list := configList(s, key, `a list of paths or patterns, such as ["rust-toolchain.toml", "nix/*.json"]`)
+	for _, p := range list.Value {
+		switch _, err := path.Match(p, ""); {
+		case err != nil:
+			s.problem(key, "%s has a pattern that cannot be read: %s", key, shownID(p))
+		case path.IsAbs(p), strings.HasPrefix(path.Clean(p), ".."):
+			s.problem(key, "%s has %s, which is not a path in the repository; it starts at its top, as in nix/x.json", key, shownID(p))
+		case strings.Contains(p, "**"):
+			s.problem(key, "%s has %s; a folder stands for all that is in it, and * for one name", key, shownID(p))
+		}
+	}
+	return list
 }
 
 // configShell reads a choice as --shell takes it.

@@ -95,9 +95,10 @@ type shellFinder struct {
 	files  shellFiles
 	config *Config
 
-	choice  shellChoice
-	start   string // folder of the tree where to begin to look, "" for the top
-	refresh bool
+	choice   shellChoice
+	start    string // folder of the tree where to begin to look, "" for the top
+	refresh  bool
+	entering bool // for a shell of the user's, not a task
 }
 
 // foundShell is a dev shell that was found, and not evaluated yet.
@@ -122,7 +123,7 @@ func (f *shellFinder) find(ctx context.Context) (*foundShell, string, error) {
 	kind, dir := content.Kind, content.Dir
 	if kind == "" {
 		if f.choice.mode == shellFlake {
-			return nil, "", errors.New("cannot find a dev shell: neither flake.nix nor shell.nix is tracked here at the base commit; add one, or use --shell host")
+			return nil, "", fmt.Errorf("cannot find a dev shell: git tracks neither flake.nix nor shell.nix here%s", f.orHost("; add one"))
 		}
 		return nil, "", nil
 	}
@@ -135,17 +136,12 @@ func (f *shellFinder) find(ctx context.Context) (*foundShell, string, error) {
 	}
 	return &foundShell{
 		nix: nix, content: content, trust: content.hash(), files: f.files,
-		source: devshell.Source{Kind: kind, Dir: dir, Attr: f.choice.attr, Files: content.All},
+		source: content.source(f.choice.attr),
 	}, "", nil
 }
 
 func (f *shellFinder) content(ctx context.Context) (*shellContent, error) {
-	return rememberedContent(ctx, f.env.dirs.shellLists(), f.files, f.start, f.config.Watch.Value)
-}
-
-// hash names what a user allows.
-func (c *shellContent) hash() string {
-	return devshell.Source{Kind: c.Kind, Dir: c.Dir, Files: c.Asked}.Content()
+	return rememberedContent(ctx, f.env.dirs.shellLists(), f.files, f.start, f.config.shellRules())
 }
 
 // shellFile names the file that a dev shell is described in.
@@ -170,9 +166,9 @@ func (f *shellFinder) allowed(s *foundShell, ask bool) error {
 	}
 	what := describeTrust(trust, s)
 	if !ask || !term.IsTerminal(int(f.env.stdin.Fd())) || !term.IsTerminal(int(f.env.stderr.Fd())) {
-		return &untrustedError{what: what}
+		return &untrustedError{what: what, mend: f.orHost("rcc allow")}
 	}
-	fmt.Fprintf(f.env.stderr, "rcc: %s\nrcc: Nix would evaluate it on this machine, as you. Allow this content? [y/N] ", Inert(what))
+	fmt.Fprintf(f.env.stderr, "rcc: %s\nrcc: Nix would evaluate and build it on this machine, as you; rcc hook and direnv also run its shellHook. Allow this content? [y/N] ", Inert(what))
 	answer, err := readLine(f.env.stdin)
 	if err != nil {
 		return err
@@ -184,23 +180,31 @@ func (f *shellFinder) allowed(s *foundShell, ask bool) error {
 }
 
 // untrustedError says that a content has to be allowed first.
-type untrustedError struct{ what string }
+type untrustedError struct{ what, mend string }
 
 func (e *untrustedError) Error() string {
-	return "cannot use the dev shell: " + e.what + "; look at it, then: rcc allow (or go without: --shell host)"
+	return "cannot use the dev shell: " + e.what + "; look at it, then: " + e.mend
+}
+
+// orHost adds the other way out, where there is one.
+func (f *shellFinder) orHost(mend string) string {
+	if f.entering {
+		return mend
+	}
+	return mend + " (or go without: --shell host)"
 }
 
 // describeTrust says what of a dev shell was never allowed.
 func describeTrust(trust *hooks.Trust, s *foundShell) string {
 	file := shellFile(s.source.Kind, s.source.Dir)
 	_, last, ok := trust.Last(hooks.KindFlake)
-	if !ok {
-		if n := len(s.content.Asked) - 1; n > 0 {
+	changes := hooks.Changes(last.Files, hookFiles(s.content.Files))
+	if !ok || len(changes) == 0 { // what was allowed is another file's
+		if n := len(s.content.Files) - 1; n > 0 {
 			return fmt.Sprintf("%s and %s that decide it were never allowed in this repository", file, plural(n, "other file"))
 		}
 		return file + " was never allowed in this repository"
 	}
-	changes := hooks.Changes(last.Files, hookFiles(s.content.Asked))
 	const most = 5
 	more := ""
 	if n := len(changes) - most; n > 0 {
@@ -216,7 +220,7 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func hookFiles(files []devshell.File) []hooks.File {
+func hookFiles(files []worktree.File) []hooks.File {
 	out := make([]hooks.File, len(files))
 	for i, f := range files {
 		out[i] = hooks.File(f)
@@ -226,7 +230,7 @@ func hookFiles(files []devshell.File) []hooks.File {
 
 func allowShell(trust *hooks.Trust, s *foundShell, ifd bool) error {
 	s.source.ImportFromDerivation = ifd
-	return trust.Allow(hooks.KindFlake, s.trust, hooks.Grant{Files: hookFiles(s.content.Asked), ImportFromDerivation: ifd, When: time.Now().UTC()})
+	return trust.Allow(hooks.KindFlake, s.trust, hooks.Grant{Files: hookFiles(s.content.Files), ImportFromDerivation: ifd, When: time.Now().UTC()})
 }
 
 // readLine reads byte by byte: what follows belongs to the command.
@@ -251,7 +255,8 @@ func (f *shellFinder) make(ctx context.Context, s *foundShell) (*devshell.Shell,
 	progress, done := shellProgress(f.env)
 	defer done()
 	return devshell.OpenCache(f.env.dirs.shellCache()).Shell(ctx, s.nix, s.source, devshell.Options{
-		Export: s.files.export, Progress: progress, Timeout: f.config.ShellTimeout.Value, Refresh: f.refresh,
+		Export:   func(ctx context.Context, dir string) error { return s.files.export(ctx, s.content.Files, dir) },
+		Progress: progress, Timeout: f.config.ShellTimeout.Value, Refresh: f.refresh,
 	})
 }
 

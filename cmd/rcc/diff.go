@@ -35,7 +35,7 @@ func (c *diffCmd) Run(env *surroundings) error {
 	if rec.interrupted() {
 		return fmt.Errorf("cannot show what %s changed: it was interrupted; rcc gc takes over what it had done", rec.ID)
 	}
-	if err := followBranch(ctx, repo, t, rec); err != nil {
+	if err := followBranch(ctx, env, repo, t, rec); err != nil {
 		return err
 	}
 	if rec.Tip == "" {
@@ -78,7 +78,7 @@ func because(r *Record) string {
 // followBranch takes a branch that the user moved (by commits in an opened
 // worktree, say) as the task's result from now on: what is shown is what will
 // be merged.
-func followBranch(ctx context.Context, repo *worktree.Repo, t task, rec *Record) error {
+func followBranch(ctx context.Context, env *surroundings, repo *worktree.Repo, t task, rec *Record) error {
 	if rec.State != stateReview {
 		return nil
 	}
@@ -96,7 +96,9 @@ func followBranch(ctx context.Context, repo *worktree.Repo, t task, rec *Record)
 		return err
 	}
 	rec.Tip, rec.Files, rec.Added, rec.Removed = tip, st.Files, st.Added, st.Removed
-	rec.Evaluated = evaluatedPaths(st.Paths)
+	if rec.Evaluated, err = evaluatedPaths(ctx, env, repo, rec, st.Paths); err != nil {
+		return err
+	}
 	return t.save(rec)
 }
 

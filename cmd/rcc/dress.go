@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -60,14 +61,22 @@ func (st *start) findShell(ctx context.Context, wish string) (*shellFinder, *fou
 	if st.record.Dirty && st.repo.Top != "" {
 		f.files = &checkoutFiles{repo: st.repo, untracked: true}
 	} else if f.start == "" && !st.sight.Has("flake.nix") && !st.sight.Has("shell.nix") && choice.mode == shellAuto {
+		if file := filepath.Join(st.repo.Top, "flake.nix"); st.repo.Top != "" && isFile(file) {
+			st.note("flake.nix is in the checkout and not in the base commit: the task has the host's tools")
+		}
 		return nil, nil, nil
 	}
 	found, note, err := f.find(ctx)
 	if note != "" {
-		st.record.Notes = append(st.record.Notes, note)
-		st.env.say("%s", Inert(note))
+		st.note(note)
 	}
 	return f, found, err
+}
+
+// note says something about a task that is not there yet, and keeps it.
+func (st *start) note(text string) {
+	st.record.Notes = append(st.record.Notes, text)
+	st.env.say("%s", Inert(text))
 }
 
 // openShell takes the dev shell that the task was started with.

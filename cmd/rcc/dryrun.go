@@ -89,7 +89,7 @@ func (st *start) dryShell(ctx context.Context, wish string, s *session) (*dryShe
 	}
 	src := found.source
 	v := &dryShell{File: shellFile(src.Kind, src.Dir), Attr: src.Attr, HostToo: f.choice.host}
-	for _, a := range found.content.Asked {
+	for _, a := range found.content.Files {
 		v.Files = append(v.Files, a.Path)
 	}
 	err = f.allowed(found, false)

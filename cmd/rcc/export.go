@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,9 @@ type exporter struct {
 	env  *surroundings
 	dir  string
 	attr string
+	// envrc is the file that asked, where nobody else has seen to it that the
+	// user allowed it (direnv does).
+	envrc string
 
 	repo  *worktree.Repo
 	store store
@@ -43,13 +47,16 @@ func (e *exporter) find(ctx context.Context) (*devshell.Shell, error) {
 		return nil, errors.New("cannot enter a dev shell here: the repository is bare")
 	}
 	e.store = e.env.dirs.store(e.repo.Key())
+	if err := e.mayEnter(); err != nil {
+		return nil, err
+	}
 	config, err := readConfig(ctx, e.env, e.repo, sight)
 	if err != nil {
 		return nil, err
 	}
 	f := &shellFinder{
 		env: e.env, repo: e.repo, store: e.store, config: config, files: &checkoutFiles{repo: e.repo},
-		choice: shellChoice{mode: shellFlake, attr: e.attr},
+		choice: shellChoice{mode: shellFlake, attr: e.attr}, entering: true,
 	}
 	f.start, _ = e.repo.InCheckout(e.dir)
 	if e.found, _, err = f.find(ctx); err != nil {
@@ -65,6 +72,23 @@ func (e *exporter) find(ctx context.Context) (*devshell.Shell, error) {
 	// What cannot be remembered is missed only when something breaks later.
 	_ = e.good().Put(e.dir, e.attr, sh.Key+" "+e.found.trust)
 	return sh, nil
+}
+
+// mayEnter refuses an .envrc whose content the user has not allowed: an agent may
+// have written it, and chosen among the dev shells.
+func (e *exporter) mayEnter() error {
+	if e.envrc == "" {
+		return nil
+	}
+	content, err := readPlain(e.envrc)
+	if err != nil {
+		return fmt.Errorf("cannot read %s: %w", e.envrc, underlying(err))
+	}
+	_, ok, err := e.store.trust().Allowed(hooks.KindEnvrc, envrcHash(content))
+	if err == nil && !ok {
+		err = fmt.Errorf("cannot enter the dev shell: %s was never allowed in this repository; look at it, then: rcc allow", e.envrc)
+	}
+	return err
 }
 
 // goodName is a name that no task can have.
@@ -102,18 +126,32 @@ func (e *exporter) watch() []string {
 	var list []string
 	add := func(p string) { list = append(list, filepath.Join(e.repo.Top, filepath.FromSlash(p))) }
 	if e.found == nil {
+		list = e.trusted()
 		for _, name := range []string{"flake.nix", "shell.nix"} {
 			list = append(list, filepath.Join(e.dir, name))
 		}
 		return list
 	}
-	for _, f := range e.found.content.All {
+	for _, f := range e.found.content.Files {
 		add(f.Path)
 	}
 	if s := e.found.source; s.Kind == devshell.KindFlake {
 		add(filepath.Join(s.Dir, "flake.lock"))
 	}
-	return append(list, e.store.trust().Path(hooks.KindFlake, e.found.trust))
+	return append(list, e.trusted()...)
+}
+
+// trusted are the files whose being there means that something is allowed.
+func (e *exporter) trusted() (list []string) {
+	if e.found != nil {
+		list = append(list, e.store.trust().Path(hooks.KindFlake, e.found.trust))
+	}
+	if e.envrc != "" {
+		if content, err := readPlain(e.envrc); err == nil {
+			list = append(list, e.envrc, e.store.trust().Path(hooks.KindEnvrc, envrcHash(content)))
+		}
+	}
+	return list
 }
 
 // exportMemo says which dev shell a folder had and by which files that was known,
@@ -150,17 +188,17 @@ func markOf(path string) fileMark {
 	return m
 }
 
-func exportMemoPath(d dirs, dir, attr string) string {
-	sum := sha256.Sum256([]byte(dir + "\x00" + attr))
+func exportMemoPath(d dirs, dir, attr, envrc string) string {
+	sum := sha256.Sum256([]byte(dir + "\x00" + attr + "\x00" + envrc))
 	return filepath.Join(d.Cache, exportsName, hex.EncodeToString(sum[:16]))
 }
 
 // exportsName is the folder of the memos in the cache.
 const exportsName = ".exports"
 
-func readExportMemo(d dirs, dir, attr string) *exportMemo {
+func readExportMemo(d dirs, dir, attr, envrc string) *exportMemo {
 	var m exportMemo
-	if readJSON(exportMemoPath(d, dir, attr), &m) != nil || m.Version != exportMemoVersion || m.Key == "" {
+	if readJSON(exportMemoPath(d, dir, attr, envrc), &m) != nil || m.Version != exportMemoVersion || m.Key == "" {
 		return nil
 	}
 	for _, mark := range m.Marks {
@@ -194,7 +232,7 @@ func writeExportMemo(d dirs, dir, attr string, began time.Time, x *exported, e *
 		}
 		m.Marks = append(m.Marks, mark)
 	}
-	file := exportMemoPath(d, dir, attr)
+	file := exportMemoPath(d, dir, attr, e.envrc)
 	if os.MkdirAll(filepath.Dir(file), 0o700) == nil {
 		_ = writeJSON(file, m, false) // without it, all is looked for again
 	}

@@ -88,7 +88,7 @@ func (c *exportCmd) direnv(ctx context.Context, env *surroundings) string {
 		d.Errors = []string{fmt.Sprintf("cannot use the dev shell %s: that is not a name", shownID(c.Name))}
 		return d.Text()
 	}
-	x := exportShell(ctx, env, env.dir, uses[0])
+	x := exportShell(ctx, env, env.dir, uses[0], "")
 	defer x.release()
 	d.Watch, d.Outputs = x.watch, filepath.Join(x.dir, "outputs")
 	if x.err != nil {
@@ -124,7 +124,7 @@ func (c *exportCmd) prompt(ctx context.Context, env *surroundings) (string, erro
 
 func enterHere(ctx context.Context, env *surroundings, l hooks.Look) (hooks.Look, error) {
 	dir := filepath.Dir(l.Envrc)
-	x := exportShell(ctx, env, dir, l.Name)
+	x := exportShell(ctx, env, dir, l.Name, l.Envrc)
 	defer x.release()
 	if x.shell == nil {
 		return l.Refused(x.watch, oneLine(x.err))
@@ -204,16 +204,16 @@ func (x *exported) release() {
 
 // exportShell finds the dev shell of the checkout that dir is in, as its files are
 // now. Where it cannot be had, the last good one of the folder stands in.
-func exportShell(ctx context.Context, env *surroundings, dir, attr string) *exported {
+func exportShell(ctx context.Context, env *surroundings, dir, attr, envrc string) *exported {
 	began := time.Now()
-	memo := readExportMemo(env.dirs, dir, attr)
+	memo := readExportMemo(env.dirs, dir, attr, envrc)
 	if memo != nil {
 		if sh, err := devshell.OpenCache(env.dirs.shellCache()).Open(memo.Key); err == nil {
 			return &exported{shell: sh, watch: memo.Watch, dir: dir}
 		}
 	}
 	x := &exported{dir: dir}
-	e := &exporter{env: env, dir: dir, attr: attr}
+	e := &exporter{env: env, dir: dir, attr: attr, envrc: envrc}
 	x.shell, x.err = e.find(ctx)
 	x.watch = e.watch()
 	if x.err == nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"rcc/devshell"
 	"rcc/worktree"
@@ -24,8 +25,8 @@ type shellFiles interface {
 	choose(ctx context.Context, want func(path string) bool) ([]worktree.File, error)
 	// read calls each with the content of every regular file of the list.
 	read(ctx context.Context, files []worktree.File, each func(f worktree.File, content []byte)) error
-	// export writes all files into an empty folder.
-	export(ctx context.Context, dir string) error
+	// export writes files of a list into an empty folder.
+	export(ctx context.Context, files []worktree.File, dir string) error
 	// name identifies what can never change, such as a tree; "" if it can.
 	name() string
 }
@@ -68,8 +69,8 @@ func (c *commitFiles) read(ctx context.Context, files []worktree.File, each func
 	})
 }
 
-func (c *commitFiles) export(ctx context.Context, dir string) error {
-	return c.repo.Export(ctx, c.tree, dir)
+func (c *commitFiles) export(ctx context.Context, files []worktree.File, dir string) error {
+	return c.repo.Export(ctx, files, dir)
 }
 
 // checkoutFiles are the user's own files as they are on the disk.
@@ -80,14 +81,13 @@ type checkoutFiles struct {
 
 func (c *checkoutFiles) name() string { return "" }
 
-func (c *checkoutFiles) having(_ context.Context, paths []string) (map[string]bool, error) {
+func (c *checkoutFiles) having(ctx context.Context, paths []string) (map[string]bool, error) {
+	files, err := c.choose(ctx, func(p string) bool { return slices.Contains(paths, p) })
 	found := map[string]bool{}
-	for _, p := range paths {
-		if fi, err := os.Lstat(filepath.Join(c.repo.Top, filepath.FromSlash(p))); err == nil && fi.Mode().IsRegular() {
-			found[p] = true
-		}
+	for _, f := range files {
+		found[f.Path] = true
 	}
-	return found, nil
+	return found, err
 }
 
 func (c *checkoutFiles) choose(ctx context.Context, want func(string) bool) ([]worktree.File, error) {
@@ -105,106 +105,127 @@ func (c *checkoutFiles) read(ctx context.Context, files []worktree.File, each fu
 	return ctx.Err()
 }
 
-func (c *checkoutFiles) export(ctx context.Context, dir string) error {
-	return c.repo.ExportPresent(ctx, worktree.Present{Untracked: c.untracked}, dir)
+func (c *checkoutFiles) export(ctx context.Context, files []worktree.File, dir string) error {
+	return c.repo.ExportPresent(ctx, files, dir)
 }
 
-// shellContent is where a dev shell is described, and what decides it: all files
-// that may, and those whose change a user has to allow. Nix code is both. A folder that Nix code names (its
-// sources, say) may change the result, yet holds data: it is not asked about.
+// shellContent is where a dev shell is described, and all that decides it: Nix
+// code and locks, the files and folders that the code names, and what the
+// configuration adds. Nix is given these files and no others, so that nothing else
+// can be evaluated, built or run by a hook without being allowed, and the result
+// follows from what is allowed alone.
 type shellContent struct {
 	Kind  string          `json:"kind"` // "" where there is none
 	Dir   string          `json:"dir"`  // of flake.nix or shell.nix in the tree
-	All   []devshell.File `json:"all"`
-	Asked []devshell.File `json:"asked"`
+	Files []worktree.File `json:"files"`
+	// Named are the files and folders that the code names: what is new in one of
+	// these belongs to it too.
+	Named []string `json:"named,omitempty"`
 }
 
-// placeOf looks upwards from a folder of the tree for the file that describes the
-// dev shell, as nix develop does for flake.nix.
+// shellRules are the configuration's part in it.
+type shellRules struct {
+	Watch  []string `json:"watch,omitempty"`  // further files that decide, as patterns
+	Ignore []string `json:"ignore,omitempty"` // files that do not, though Nix code names them
+}
+
+// placeOf looks upwards from a folder of the tree for a flake.nix, as nix develop
+// does, and where there is none for a shell.nix.
 func placeOf(ctx context.Context, files shellFiles, start string) (kind, dir string, err error) {
-	var paths []string
+	var flakes, shells []string
 	for d := start; ; d = path.Dir(d) {
 		if d == "." {
 			d = ""
 		}
-		paths = append(paths, path.Join(d, "flake.nix"), path.Join(d, "shell.nix"))
+		flakes, shells = append(flakes, path.Join(d, "flake.nix")), append(shells, path.Join(d, "shell.nix"))
 		if d == "" {
 			break
 		}
 	}
-	found, err := files.having(ctx, paths)
+	found, err := files.having(ctx, append(slices.Clone(flakes), shells...))
 	if err != nil {
 		return "", "", err
 	}
-	for _, p := range paths {
-		if found[p] {
-			kind, dir = devshell.KindFlake, strings.TrimSuffix(path.Dir(p), ".")
-			if path.Base(p) == "shell.nix" {
-				kind = devshell.KindFile
-			}
-			return kind, dir, nil
+	for _, p := range append(flakes, shells...) {
+		if !found[p] {
+			continue
 		}
+		kind, dir = devshell.KindFlake, strings.TrimSuffix(path.Dir(p), ".")
+		if path.Base(p) == "shell.nix" {
+			kind = devshell.KindFile
+		}
+		return kind, dir, nil
 	}
 	return "", "", nil
 }
 
-// contentOf finds them: Nix code and locks, the files and folders that it names,
-// and what the configuration says is to be watched.
-func contentOf(ctx context.Context, files shellFiles, start string, watch []string) (*shellContent, error) {
+func contentOf(ctx context.Context, files shellFiles, start string, rules shellRules) (*shellContent, error) {
 	kind, dir, err := placeOf(ctx, files, start)
 	if err != nil || kind == "" {
 		return &shellContent{}, err
 	}
-	code, err := files.choose(ctx, isNixCode)
+	c := &shellContent{Kind: kind, Dir: dir}
+	code, err := files.choose(ctx, func(p string) bool { return isNixCode(p) && !matches(p, rules.Ignore) })
 	if err != nil {
 		return nil, err
 	}
-	regular := slices.DeleteFunc(slices.Clone(code), func(f worktree.File) bool {
+	readable := slices.DeleteFunc(slices.Clone(code), func(f worktree.File) bool {
 		return !strings.HasPrefix(f.Mode, "100") || !strings.HasSuffix(f.Path, ".nix")
 	})
-	named := map[string]bool{}
-	if err := files.read(ctx, regular, func(f worktree.File, content []byte) {
-		for _, n := range devshell.Named(f.Path, content) {
-			named[n] = true
-		}
+	if err := files.read(ctx, readable, func(f worktree.File, content []byte) {
+		c.Named = append(c.Named, devshell.Named(f.Path, content)...)
 	}); err != nil {
 		return nil, err
 	}
-	below := func(p string) bool {
-		for d := path.Dir(p); d != "."; d = path.Dir(d) {
-			if named[d] {
-				return true
-			}
-		}
+	slices.Sort(c.Named)
+	c.Named = slices.Compact(c.Named)
+	c.Files, err = files.choose(ctx, func(p string) bool { return c.decides(p, rules) })
+	return c, err
+}
+
+// decides tells whether a path of the tree is, or would be, one of the files.
+func (c *shellContent) decides(p string, rules shellRules) bool {
+	if matches(p, rules.Ignore) && p != shellFile(c.Kind, c.Dir) {
 		return false
 	}
-	all, err := files.choose(ctx, func(p string) bool {
-		return isNixCode(p) || named[p] || watched(p, watch) || below(p)
-	})
-	if err != nil {
-		return nil, err
+	if isNixCode(p) || matches(p, rules.Watch) {
+		return true
 	}
-	c := &shellContent{Kind: kind, Dir: dir}
-	for _, f := range all {
-		g := devshell.File{Path: f.Path, Mode: f.Mode, ID: f.ID}
-		c.All = append(c.All, g)
-		if isNixCode(f.Path) || named[f.Path] || watched(f.Path, watch) {
-			c.Asked = append(c.Asked, g)
+	for at := p; at != "."; at = path.Dir(at) {
+		if _, ok := slices.BinarySearch(c.Named, at); ok {
+			return true
 		}
 	}
-	return c, nil
+	return false
 }
+
+// shellFiles are the same files for devshell.
+func (c *shellContent) shellFiles() []devshell.File {
+	list := make([]devshell.File, len(c.Files))
+	for i, f := range c.Files {
+		list[i] = devshell.File(f)
+	}
+	return list
+}
+
+// source is the dev shell of a name, "" for the default.
+func (c *shellContent) source(attr string) devshell.Source {
+	return devshell.Source{Kind: c.Kind, Dir: c.Dir, Attr: attr, Files: c.shellFiles()}
+}
+
+// hash names what a user allows.
+func (c *shellContent) hash() string { return c.source("").Content() }
 
 func isNixCode(p string) bool {
 	return strings.HasSuffix(p, ".nix") || path.Base(p) == "flake.lock"
 }
 
-// watched tells whether one of the patterns is p, a folder above it, or matches
-// it (path.Match).
-func watched(p string, patterns []string) bool {
+// matches tells whether one of the patterns is p, a folder above it ("." is above
+// all), or matches it (path.Match).
+func matches(p string, patterns []string) bool {
 	for _, w := range patterns {
 		w = path.Clean(w)
-		if ok, err := path.Match(w, p); ok && err == nil || p == w || strings.HasPrefix(p, w+"/") {
+		if ok, err := path.Match(w, p); ok && err == nil || p == w || w == "." || strings.HasPrefix(p, w+"/") {
 			return true
 		}
 	}
@@ -213,20 +234,23 @@ func watched(p string, patterns []string) bool {
 
 // rememberedContent is contentOf, which for a commit is looked for once: a large
 // repository has many files.
-func rememberedContent(ctx context.Context, cache string, files shellFiles, start string, watch []string) (*shellContent, error) {
+func rememberedContent(ctx context.Context, cache string, files shellFiles, start string, rules shellRules) (*shellContent, error) {
 	name := files.name()
 	if name == "" {
-		return contentOf(ctx, files, start, watch)
+		return contentOf(ctx, files, start, rules)
 	}
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{"2", name, start}, watch...), "\x00")))
+	sum := sha256.Sum256(fmt.Appendf(nil, "3 %q %q %q %q", name, start, rules.Watch, rules.Ignore))
 	file := filepath.Join(cache, hex.EncodeToString(sum[:]))
 	var c shellContent
 	if readJSON(file, &c) == nil {
 		return &c, nil
 	}
-	found, err := contentOf(ctx, files, start, watch)
+	found, err := contentOf(ctx, files, start, rules)
 	if err != nil {
 		return nil, err
+	}
+	if slices.ContainsFunc(found.Files, func(f worktree.File) bool { return !utf8.ValidString(f.Path) }) {
+		return found, nil // JSON would change such a name
 	}
 	// What cannot be kept is found again next time.
 	if os.MkdirAll(filepath.Dir(file), 0o700) == nil {

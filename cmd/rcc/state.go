@@ -70,6 +70,7 @@ type Record struct {
 	Dirty      bool           `json:"dirty,omitempty"`
 	Run        bool           `json:"run,omitempty"`   // of rcc run: nothing is kept
 	Shell      *shellRecord   `json:"shell,omitempty"` // nil: the host's tools
+	Rules      *shellRules    `json:"rules,omitempty"` // of which files make a dev shell, when the task began
 	Envrc      bool           `json:"envrc,omitempty"` // direnv starts its programs
 	Terminal   bool           `json:"terminal,omitempty"`
 	Timeout    time.Duration  `json:"timeout,omitempty"` // nanoseconds

@@ -47,7 +47,9 @@ func (s *session) takeOver(ctx context.Context) error {
 	if err := errors.Join(err, statErr); err != nil {
 		return err
 	}
-	s.rec.Evaluated = evaluatedPaths(st.Paths)
+	if s.rec.Evaluated, err = evaluatedPaths(ctx, s.env, s.repo, s.rec, st.Paths); err != nil {
+		return err
+	}
 	s.tell(append(pathNotes(s.rec.Tree, st.Paths), evaluatedNotes(s.rec)...))
 	crashPoint("accepted")
 	s.rec.Tip = h.Tip
@@ -71,14 +73,26 @@ func pathNotes(tree *worktree.Tree, paths []string) (notes []string) {
 }
 
 // evaluatedPaths are those that a dev shell or direnv would read on the host once
-// they are in a checkout.
-func evaluatedPaths(paths []string) (list []string) {
+// they are in a checkout. Which these are beside Nix code follows from what the
+// task started from.
+func evaluatedPaths(ctx context.Context, env *surroundings, repo *worktree.Repo, r *Record, paths []string) (list []string, err error) {
+	rules, start := shellRules{}, ""
+	if r.Rules != nil {
+		rules = *r.Rules
+	}
+	if r.Shell != nil {
+		start = r.Shell.Dir
+	}
+	before, err := rememberedContent(ctx, env.dirs.shellLists(), &commitFiles{repo: repo, tree: r.Start}, start, rules)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range paths {
-		if isNixCode(p) || path.Base(p) == envrcName {
+		if isNixCode(p) || path.Base(p) == envrcName || before.Kind != "" && before.decides(p, rules) {
 			list = append(list, p)
 		}
 	}
-	return list
+	return list, nil
 }
 
 const envrcName = ".envrc"

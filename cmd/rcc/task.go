@@ -259,6 +259,9 @@ func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt 
 	if r.Kind = f.Tree; r.Kind == "" {
 		r.Kind = st.config.Tree.Value
 	}
+	if rules := st.config.shellRules(); len(rules.Watch)+len(rules.Ignore) > 0 {
+		r.Rules = &rules
+	}
 	st.store = env.dirs.store(st.repo.Key())
 	if err := taskUser(r, st.repo.Key()); err != nil {
 		return nil, err
