@@ -14,7 +14,7 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
 LDFLAGS = -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
-.PHONY: build demo test test-plain test-race check vet staticcheck gofumpt govulncheck fuzz bench install clean
+.PHONY: build demo test test-plain test-race check vet staticcheck gofumpt govulncheck vendorhash fuzz bench install clean
 
 build: ## ./rcc, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o rcc ./cmd/rcc
@@ -38,7 +38,7 @@ test-race:
 		echo 'skipped: the race detector needs a C compiler, and there is none' >&2; \
 	fi
 
-check: vet staticcheck gofumpt govulncheck ## what CI looks for beside the tests
+check: vet staticcheck gofumpt govulncheck vendorhash ## what CI looks for beside the tests
 
 vet:
 	$(GO) vet ./...
@@ -57,6 +57,9 @@ govulncheck:
 	elif printf '%s\n' "$$out" | grep -q '^govulncheck: fetching vulnerabilities: '; then \
 		echo 'skipped: govulncheck cannot reach its database' >&2; \
 	else printf '%s\n' "$$out" >&2; exit 1; fi
+
+vendorhash: ## the modules' hash in nix/package.nix is right
+	@GO='$(GO)' nix/vendorhash
 
 fuzz: ## every fuzz target for FUZZTIME, runs (50000x) or a time (1m)
 	@grep -rlE --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do \
