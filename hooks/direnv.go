@@ -122,6 +122,13 @@ func (d Direnv) Text() string {
 	if d.RC != "" {
 		b.WriteString("rcc_outputs=" + quotePosix(d.Outputs) + " rcc_path=$PATH rcc_data_dirs=${XDG_DATA_DIRS-}\n")
 		b.WriteString(". " + quotePosix(d.RC) + "\nunset rcc_outputs rcc_path rcc_data_dirs\n")
+		for _, name := range ownFolders {
+			if value, ok := env[name]; ok {
+				b.WriteString("export " + name + "=" + quotePosix(value) + "\n")
+			} else {
+				b.WriteString("unset -v " + name + "\n")
+			}
+		}
 		// direnv reads the result by a trap on EXIT (__main__ in its stdlib), which a shellHook may have replaced.
 		b.WriteString("if declare -F __dump_at_exit >/dev/null; then trap __dump_at_exit EXIT; fi\n")
 	} else {

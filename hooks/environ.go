@@ -38,8 +38,13 @@ func isOwn(name string) bool {
 		"BASHOPTS", "SHELLOPTS", "UID", "EUID", "PPID", "IFS", "BASH_ENV", "ENV":
 		return true
 	}
-	return strings.HasPrefix(name, "DIRENV_") || strings.HasPrefix(name, "__fish")
+	return slices.Contains(ownFolders, name) || strings.HasPrefix(name, "RCC_") || strings.HasPrefix(name, "DIRENV_") || strings.HasPrefix(name, "__fish")
 }
+
+// ownFolders are where rcc, direnv and others of the user's programs keep what
+// they believe: a dev shell that named others could hand them a list of what is
+// allowed.
+var ownFolders = []string{"XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"}
 
 // sortedNames of the variables in any of the environments, without the shell's own.
 func sortedNames(environs ...map[string]string) []string {

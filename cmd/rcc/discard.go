@@ -52,7 +52,7 @@ func (c *discardCmd) Run(env *surroundings) error {
 	// What can be refused comes before anything is written: until then the
 	// last merge or discard can still be taken back.
 	for _, rec := range recs {
-		if err := closeOpened(ctx, repo, rec); err != nil {
+		if err := closeOpened(ctx, env, repo, rec); err != nil {
 			return err
 		}
 	}
@@ -83,10 +83,13 @@ func discard(ctx context.Context, repo *worktree.Repo, t task, rec *Record) erro
 
 // closeOpened removes the worktree that rcc open made, unless somebody worked
 // in it.
-func closeOpened(ctx context.Context, repo *worktree.Repo, rec *Record) error {
+func closeOpened(ctx context.Context, env *surroundings, repo *worktree.Repo, rec *Record) error {
 	path, err := repo.FindWorktree(ctx, rec.Branch)
 	if err != nil || path == "" {
 		return err
 	}
-	return repo.CloseWorktree(ctx, rec.ID, rec.Base, path)
+	if err := repo.CloseWorktree(ctx, rec.ID, rec.Base, path); err != nil {
+		return err
+	}
+	return forgetOpened(ctx, env, repo, rec, path)
 }

@@ -123,9 +123,10 @@ func (s *session) dress(j *isolate.Job) {
 	if sh.Bash == "" {
 		return
 	}
-	j.Binds = append(j.Binds, isolate.Bind{Source: sh.RC, Target: shellRC})
-	if own := s.task.path(interactiveName); !s.rec.Run && isFile(own) {
-		j.Binds = append(j.Binds, isolate.Bind{Source: own, Target: interactiveRC})
+	for _, f := range [][2]string{{rcName, shellRC}, {interactiveName, interactiveRC}} {
+		if file := s.task.path(f[0]); isFile(file) {
+			j.Binds = append(j.Binds, isolate.Bind{Source: file, Target: f[1]})
+		}
 	}
 }
 
@@ -225,17 +226,30 @@ func (s *session) interactive(env []string) isolate.Program {
 	return isolate.Program{Args: args, Env: append(vars, env...)}
 }
 
-// What makes an interactive shell of a dev shell's bash: a file in the task's
-// folder, and where the sandbox shows it.
+// The files in a task's folder that make a dev shell of a bash, and an interactive
+// one, and where the sandbox shows the latter.
 const (
+	rcName          = "rc.bash"
 	interactiveName = "shell.bash"
 	interactiveRC   = "/rcc/shell/interactive.bash"
 )
 
-// writeInteractive makes that file.
-func (s *session) writeInteractive() error {
+// writeShell makes those files. The first is a copy: a task of an ordinary user may
+// take a lease on a file that it sees (F_SETLEASE in fcntl(2)), and so hold up
+// whoever reads the cache's.
+func (s *session) writeShell() error {
 	sh := s.shell
-	if sh == nil || s.rec.Run {
+	if sh == nil || sh.Bash == "" {
+		return nil
+	}
+	rc, err := os.ReadFile(sh.RC)
+	if err == nil {
+		err = os.WriteFile(s.task.path(rcName), rc, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write to the task's folder: %w", underlying(err))
+	}
+	if s.rec.Run {
 		return nil
 	}
 	text := s.rcVariables() + ". " + shellRC + "\n" +

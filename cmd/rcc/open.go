@@ -40,6 +40,9 @@ func (c *openCmd) Run(env *surroundings) error {
 			if err := repo.CloseWorktree(ctx, rec.ID, rec.Base, path); err != nil {
 				return err
 			}
+			if err := forgetOpened(ctx, env, repo, rec, path); err != nil {
+				return err
+			}
 			path = ""
 		}
 	}
@@ -83,6 +86,19 @@ func allowOpened(ctx context.Context, env *surroundings, repo *worktree.Repo, re
 		env.say("%s", Inert(notice))
 	}
 	return err
+}
+
+// forgetOpened takes back what allowOpened told direnv.
+func forgetOpened(ctx context.Context, env *surroundings, repo *worktree.Repo, rec *Record, path string) error {
+	base, ok, err := repo.ReadFile(ctx, rec.Base, envrcName)
+	if err != nil || !ok {
+		return nil // then it told nothing
+	}
+	data, err := hooks.DirenvDataDir(env.environ)
+	if err != nil {
+		return err
+	}
+	return hooks.ForgetOpened(hooks.Opened{Envrc: filepath.Join(path, envrcName), Content: base, Direnv: data})
 }
 
 // readPlain reads an ordinary file, at most 1 MiB of it; nil where there is none.

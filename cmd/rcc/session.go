@@ -241,7 +241,7 @@ func (s *session) makeTree(ctx context.Context) error {
 			s.tell([]string{"nix in this task evaluates only: it has no daemon, no store to write to and no network"})
 		}
 	}
-	if err := s.writeInteractive(); err != nil {
+	if err := s.writeShell(); err != nil {
 		return err
 	}
 	home := s.task.path("home")
