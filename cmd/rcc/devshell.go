@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -71,6 +72,8 @@ type shellRecord struct {
 	Dir  string `json:"dir,omitempty"` // of flake.nix in the tree
 	Attr string `json:"attr,omitempty"`
 	Host bool   `json:"host,omitempty"` // the host's tools stand behind it
+	// Fresh says that it was evaluated for this task.
+	Fresh bool `json:"fresh,omitempty"`
 }
 
 func (r *shellRecord) String() string {
@@ -169,7 +172,7 @@ func (f *shellFinder) allowed(s *foundShell, ask bool) error {
 		return &untrustedError{what: what, mend: f.orHost("rcc allow")}
 	}
 	fmt.Fprintf(f.env.stderr, "rcc: %s\nrcc: Nix would evaluate and build it on this machine, as you; rcc hook and direnv also run its shellHook. Allow this content? [y/N] ", Inert(what))
-	answer, err := readLine(f.env.stdin)
+	answer, err := readLine(f.env.stdin, f.env.stderr)
 	if err != nil {
 		return err
 	}
@@ -233,12 +236,17 @@ func allowShell(trust *hooks.Trust, s *foundShell, ifd bool) error {
 	return trust.Allow(hooks.KindFlake, s.trust, hooks.Grant{Files: hookFiles(s.content.Files), ImportFromDerivation: ifd, When: time.Now().UTC()})
 }
 
-// readLine reads byte by byte: what follows belongs to the command.
-func readLine(f *os.File) (string, error) {
+// readLine reads an answer byte by byte: what follows belongs to the command. asked
+// gets the end of line that somebody has not typed.
+func readLine(f, asked *os.File) (string, error) {
 	var line strings.Builder
 	for b := make([]byte, 1); line.Len() < 1000; {
 		n, err := f.Read(b)
-		if n == 1 && b[0] == '\n' || errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) {
+			fmt.Fprintln(asked)
+			break
+		}
+		if n == 1 && b[0] == '\n' {
 			break
 		}
 		if err != nil {
@@ -260,31 +268,52 @@ func (f *shellFinder) make(ctx context.Context, s *foundShell) (*devshell.Shell,
 	})
 }
 
+// shellPatience is how long Nix may work before it is told what it is at.
+const shellPatience = 500 * time.Millisecond
+
 // shellProgress tells on a terminal what Nix is at, in a line that is written
-// again and again.
+// again and again, also while nothing new is said. The second function ends it.
 func shellProgress(env *surroundings) (func(string), func()) {
 	if !term.IsTerminal(int(env.stderr.Fd())) {
 		return nil, func() {}
 	}
-	began, drawn := time.Now(), false
-	draw := func(text string) {
-		if passed := time.Since(began); passed > progressPatience/2 {
-			fmt.Fprintf(env.stderr, "\r\x1b[Krcc: dev shell: %s (%d s)", Inert(firstLine(text, 60)), int(passed.Seconds()))
+	texts, end := make(chan string, 16), make(chan struct{})
+	var drawing sync.WaitGroup
+	drawing.Go(func() {
+		began, text, drawn := time.Now(), "evaluating", false
+		tick := time.NewTicker(shellPatience)
+		defer tick.Stop()
+		for {
+			select {
+			case text = <-texts:
+				if !drawn {
+					continue
+				}
+			case <-tick.C:
+			case <-end:
+				if drawn {
+					fmt.Fprint(env.stderr, "\r\x1b[K")
+				}
+				return
+			}
 			drawn = true
+			fmt.Fprintf(env.stderr, "\r\x1b[Krcc: dev shell: %s (%d s)", Inert(firstLine(text, 60)), int(time.Since(began).Seconds()))
+		}
+	})
+	say := func(text string) {
+		select {
+		case texts <- text:
+		default: // the terminal is slower than Nix
 		}
 	}
-	return draw, func() {
-		if drawn {
-			fmt.Fprint(env.stderr, "\r\x1b[K")
-		}
-	}
+	return say, sync.OnceFunc(func() { close(end); drawing.Wait() })
 }
 
 // tellShell is the start of a task's events about its dev shell.
 func (s *session) tellShell(sh *devshell.Shell) {
 	r := s.rec.Shell
-	s.events.add(event{Event: "shell", Text: shellFile(r.Kind, r.Dir) + " " + r.Key})
-	if !sh.Fresh || sh.Log == "" {
+	s.events.add(event{Event: "shell", Text: r.String() + " " + r.Key})
+	if !r.Fresh || sh.Log == "" {
 		return
 	}
 	log, err := os.Open(sh.Log)

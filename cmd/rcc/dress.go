@@ -39,7 +39,7 @@ func (st *start) shell(ctx context.Context, wish string, refresh bool) error {
 		return err
 	}
 	s := found.source
-	st.record.Shell = &shellRecord{Key: st.made.Key, Kind: s.Kind, Dir: s.Dir, Attr: s.Attr, Host: f.choice.host}
+	st.record.Shell = &shellRecord{Key: st.made.Key, Kind: s.Kind, Dir: s.Dir, Attr: s.Attr, Host: f.choice.host, Fresh: st.made.Fresh}
 	return nil
 }
 

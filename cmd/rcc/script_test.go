@@ -211,6 +211,7 @@ func checkNothingLeft(t scriptT, work string) {
 //	            of an unpacked source package, $SOURCE in the script
 //	[nix]       Nix works, without a network, and flakerepo has its static tools
 //	[direnv]    there is direnv
+//	[collect]   all garbage of the machine's Nix store may be removed: RCC_REQUIRE=all
 //
 // [exec:PROGRAM] and others come with testscript. A condition that does not hold
 // because the machine lacks something fails the script where RCC_REQUIRE says so;
@@ -226,6 +227,9 @@ func scriptCondition(cond string) (bool, error) {
 			return false, fmt.Errorf("this machine cannot make a user namespace, which RCC_REQUIRE=%s asks for", os.Getenv("RCC_REQUIRE"))
 		}
 		return ok, nil
+	case "collect":
+		// It takes more than the tests' own from the machine's store.
+		return os.Getenv("RCC_REQUIRE") == "all", nil
 	case "nix", "direnv":
 		err := map[string]func() error{"nix": scriptHasNix, "direnv": scriptHasDirenv}[name]()
 		if err != nil && required(cond) {
