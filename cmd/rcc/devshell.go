@@ -29,7 +29,7 @@ const (
 
 	hostBehind = "+host" // the host's tools as well, after the dev shell's
 
-	shellWanted = `"auto", "flake", "flake#NAME", "flake+host" or "host"`
+	shellWanted = `"auto", "flake", "flake#NAME", "flake+host", "flake+host#NAME" or "host"`
 )
 
 // defaultShellTimeout bounds all that Nix does for one dev shell: it may have to
@@ -50,7 +50,7 @@ func parseShell(text string) (shellChoice, error) {
 	switch {
 	case !slices.Contains([]string{shellAuto, shellFlake, shellHost}, mode),
 		mode != shellFlake && (named || host),
-		named && (attr == "" || len(attr) > 256 || strings.ContainsFunc(attr, func(r rune) bool { return r <= ' ' || r == 0x7f })):
+		named && (strings.HasSuffix(attr, hostBehind) || attr == "" || len(attr) > 256 || strings.ContainsFunc(attr, func(r rune) bool { return r <= ' ' || r == 0x7f })):
 		return shellChoice{}, fmt.Errorf("cannot use the shell %s: it is one of %s", shownID(text), shellWanted)
 	}
 	return c, nil

@@ -172,12 +172,16 @@ func (s *session) program(args, env []string) isolate.Program {
 }
 
 // enterText makes a dev shell of the bash that reads it, and a command of that.
+// A shellHook may define functions of any name, so builtins are called by that;
+// and one that ends the bash says so.
 func (s *session) enterText() string {
-	text := s.rcVariables() + ". " + shellRC + "\nunset rcc_outputs rcc_path\n"
+	text := s.rcVariables() +
+		"trap " + bashQuoted("builtin printf 'rcc: the shellHook of the dev shell ended before the command was started\\n' >&2") + " EXIT\n" +
+		". " + shellRC + "\nbuiltin trap - EXIT\n"
 	if !s.rec.Shell.Host {
-		text += `type -P -- "$1" >/dev/null || { printf 'rcc: cannot run %s: %s\n' "$1" ` + bashQuoted(onlyShell) + " >&2; exit 127; }\n"
+		text += `case $1 in */*) ;; *) builtin type -P -- "$1" >/dev/null || { builtin printf 'rcc: cannot run %s: %s\n' "$1" ` + bashQuoted(onlyShell) + " >&2; builtin exit 127; } ;; esac\n"
 	}
-	return text + `exec "$@"`
+	return text + `builtin exec "$@"`
 }
 
 // rcVariables are what the text at shellRC wants to know.

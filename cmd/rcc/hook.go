@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -129,7 +130,7 @@ func enterHere(ctx context.Context, env *surroundings, l hooks.Look) (hooks.Look
 	if x.shell == nil {
 		return l.Refused(x.watch, oneLine(x.err))
 	}
-	after, err := environOf(ctx, x.shell, l.Base, filepath.Join(dir, "outputs"))
+	after, err := environOf(ctx, env, x.shell, l.Base, filepath.Join(dir, "outputs"))
 	if err != nil {
 		return l.Refused(x.watch, oneLine(err))
 	}
@@ -145,7 +146,7 @@ const hookPatience = time.Minute
 
 // environOf is an environment with a dev shell on top: its variables, and what its
 // shellHook does to them, in its own bash. The user has allowed that code.
-func environOf(ctx context.Context, sh *devshell.Shell, base []string, outputs string) ([]string, error) {
+func environOf(ctx context.Context, env *surroundings, sh *devshell.Shell, base []string, outputs string) ([]string, error) {
 	if !sh.HasHook || sh.Bash == "" {
 		return hooks.Merge(base, sh.Environ(outputs)), nil
 	}
@@ -156,7 +157,7 @@ func environOf(ctx context.Context, sh *devshell.Shell, base []string, outputs s
 		return nil, err
 	}
 	defer r.Close()
-	const text = `rcc_path=$PATH; . "$1"; unset rcc_path rcc_outputs; exec "$2" ` + environName + ` 3>&3`
+	const text = `rcc_path=$PATH; . "$1"; builtin exec "$2" ` + environName
 	self, err := os.Executable()
 	if err != nil {
 		w.Close()
@@ -164,15 +165,24 @@ func environOf(ctx context.Context, sh *devshell.Shell, base []string, outputs s
 	}
 	cmd := exec.CommandContext(ctx, sh.Bash, "--norc", "--noprofile", "-c", "rcc_outputs="+bashQuoted(outputs)+"; "+text, "bash", sh.RC, self)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = base, os.Stderr, os.Stderr, []*os.File{w}
+	// What a hook that hangs has started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
+	runtime.LockOSThread() // Pdeathsig is about the thread that forks (prctl(2), PR_SET_PDEATHSIG)
+	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return nil, fmt.Errorf("cannot start the dev shell's bash: %w", underlying(err))
 	}
 	w.Close()
+	slow := time.AfterFunc(2*time.Second, func() {
+		env.say("waiting for the shellHook of the dev shell, %s at most; ^C goes on without it", hookPatience)
+	})
+	defer slow.Stop()
 	out := readUpTo(r, 8<<20)
-	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("cannot enter the dev shell: its shellHook ended with %v", err)
+	if err := cmd.Wait(); err != nil || out == "" {
+		return nil, fmt.Errorf("cannot enter the dev shell: its shellHook ended before it was there (%v)", cmd.ProcessState)
 	}
 	return strings.Split(strings.TrimSuffix(out, "\x00"), "\x00"), nil
 }
