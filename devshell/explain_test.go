@@ -58,3 +58,26 @@ func TestExplainSamples(t *testing.T) {
 		}
 	}
 }
+
+// Nothing of a message is obeyed by a terminal, and the error that counts is found.
+func TestExplain(t *testing.T) {
+	for text, want := range map[string]string{
+		"error: \x1b[31;1mred\x1b[0m \x1b]0;title\x07 a\u202eb \x9b1m\xff\r\n":                                                                                         "red a b 1m",
+		"warning: error: unable to download 'https://example.org/nix-cache-info': Couldn't resolve host name (6); retrying in 255 ms\nerror: undefined variable 'x'\n": "undefined variable 'x'",
+		"error: cannot connect to socket at '/nix/var/nix/daemon-socket/socket': Connection refused":                                                                   "the Nix daemon does not answer: cannot connect to socket at '/nix/var/nix/daemon-socket/socket': Connection refused",
+		"error: creating directory '/nix/store/.links': Permission denied":                                                                                             "the Nix store is not writable for you: creating directory '/nix/store/.links': Permission denied",
+		"error: opening lock file '/nix/var/nix/db/big-lock': Read-only file system":                                                                                   "the Nix store is not writable for you: opening lock file '/nix/var/nix/db/big-lock': Read-only file system",
+		"error: writing to file: No space left on device":                                                                                                              "the disk of the store or of the temporary folder is full: writing to file: No space left on device",
+		"fatal: unable to access 'https://example.org/x/': Could not resolve host: example.org\nerror: program 'git' failed with exit code 128":                        "Nix cannot download https://example.org/x/: Could not resolve host: example.org; is there a network?",
+		"error: a\n\n       at /nix/store/" + emptyName + "-source/sub/x.nix:1:2:\n":                                                                                   "a at sub/x.nix:1:2",
+		"error: b\n       at «path:/tree»/x.nix:1:2:\n":                                                                                                                "b at x.nix:1:2",
+		"error: some errors were encountered during the evaluation":                                                                                                    "some errors were encountered during the evaluation",
+		"error: first\nerror: some errors were encountered during the evaluation":                                                                                      "first",
+		"no error at all": "",
+		"":                "",
+	} {
+		if got := explain(text, "/tree", Source{Kind: KindFlake}); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

@@ -53,15 +53,15 @@ func (n *Nix) run(ctx context.Context, c call) error {
 }
 
 func (n *Nix) runLocked(ctx context.Context, c call) error {
-	g := &group{ended: make(chan struct{})}
+	var g group
 	cmd := exec.CommandContext(ctx, n.path, c.args...)
 	cmd.Dir = c.dir
 	cmd.Env = append(append([]string{}, n.environ...), c.env...)
 	cmd.Stdout, cmd.Stderr = c.out, c.stderr
 	// If rcc is killed, Nix is told to end, so that it ends its builders too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	cmd.Cancel = func() error { return g.end(cmd.Process.Pid) }
-	cmd.WaitDelay = killDelay + time.Second // something outside of the group may hold the pipes
+	cmd.Cancel = func() error { return g.signal(cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = killDelay // then os/exec kills nix, and await the rest of its group
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start %s: %w", n.path, err)
 	}
@@ -73,9 +73,11 @@ func (n *Nix) runLocked(ctx context.Context, c call) error {
 		return ctx.Err()
 	case errors.As(err, &exit):
 		return exitError{exit.ExitCode()}
+	case errors.Is(err, exec.ErrWaitDelay): // a helper that it left behind has the pipes; it printed all it would
 	case err != nil:
 		return fmt.Errorf("cannot run %s: %w", n.path, err)
-	case c.out.over:
+	}
+	if c.out.over {
 		return fmt.Errorf("cannot use what nix prints: it is more than %d MiB", c.out.max>>20)
 	}
 	return nil
@@ -84,9 +86,8 @@ func (n *Nix) runLocked(ctx context.Context, c call) error {
 // group is a process group that may be signalled for as long as its leader is
 // not reaped: until then its number belongs to nobody else.
 type group struct {
-	mu    sync.Mutex
-	over  bool
-	ended chan struct{} // closed when the leader has ended
+	mu   sync.Mutex
+	over bool
 }
 
 func (g *group) signal(pid int, sig syscall.Signal) error {
@@ -98,26 +99,10 @@ func (g *group) signal(pid int, sig syscall.Signal) error {
 	return syscall.Kill(-pid, sig)
 }
 
-// end asks the group to end, and kills it when it does not.
-func (g *group) end(pid int) error {
-	go func() {
-		select {
-		case <-g.ended:
-		case <-time.After(killDelay):
-			_ = g.signal(pid, syscall.SIGKILL)
-		}
-	}()
-	return g.signal(pid, syscall.SIGTERM)
-}
-
 // await waits for the leader without reaping it, and takes those of its group
 // along that it left behind when it was made to end.
 func (g *group) await(ctx context.Context, pid int) {
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			break
-		}
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
 	if ctx.Err() != nil {
 		_ = g.signal(pid, syscall.SIGKILL)
@@ -125,7 +110,6 @@ func (g *group) await(ctx context.Context, pid int) {
 	g.mu.Lock()
 	g.over = true
 	g.mu.Unlock()
-	close(g.ended)
 }
 
 // capped keeps up to max bytes, and remembers that there was more. It goes on

@@ -24,6 +24,7 @@ func TestFoldersAndAttributes(t *testing.T) {
 		"plain":                          "plain",
 		"tool":                           "tool",
 		`deep."a b"`:                     "deep",
+		`deep."c%20d#é"`:                 "deeper",
 		"packages." + system() + ".tool": "tool",
 	} {
 		s := w.shell(w.source(KindFlake, folder, attr))

@@ -49,6 +49,9 @@
         tool = shell { name = "tool"; };
         default = shell { name = "package"; };
       };
-      legacyPackages.${system}.deep."a b" = shell { name = "deep"; };
+      legacyPackages.${system}.deep = {
+        "a b" = shell { name = "deep"; };
+        "c%20d#é" = shell { name = "deeper"; };
+      };
     };
 }
