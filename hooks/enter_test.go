@@ -115,7 +115,7 @@ func TestEnterLeave(t *testing.T) {
 // What belongs to the shell itself survives: arrays, read-only variables,
 // numbers, variables that are not exported, lists.
 func TestEnterKeeps(t *testing.T) {
-	before := []string{"LC_ALL=C.UTF-8", "PATH=/usr/bin:/bin", "HOME=/nonexistent"}
+	before := []string{"LC_ALL=C.UTF-8", "PATH=/usr/bin:/bin", "HOME=" + t.TempDir()}
 	after := append([]string{"arr=flat", "map=flat", "ro=x", "num=7", "mine=theirs", "version=2", "status=3", "path=x", "list=one", "EXPORTED=e"}, before...)
 	for shell, code := range map[string][3]string{
 		"bash": {

@@ -84,8 +84,10 @@ func collectShells(env *surroundings, all bool) error {
 			return err
 		}
 		for _, line := range good {
-			key, _, _ := strings.Cut(line, " ")
-			used[key] = true
+			// The shell, what was allowed, and the folder that has it.
+			if f := strings.SplitN(line, " ", 3); len(f) == 3 && isFolder(f[2]) {
+				used[f[0]] = true
+			}
 		}
 	}
 	age := shellAge
@@ -100,6 +102,11 @@ func collectShells(env *surroundings, all bool) error {
 		err = errors.Join(err, removeOld(filepath.Join(env.dirs.Cache, name), age))
 	}
 	return err
+}
+
+func isFolder(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
 }
 
 // removeOld removes the files of a folder that are older than age.

@@ -130,7 +130,7 @@ func (f *shellFinder) find(ctx context.Context) (*foundShell, string, error) {
 		}
 		return nil, "", nil
 	}
-	nix, err := devshell.Find(f.env.environ)
+	nix, err := devshell.Find(pathOutside(f.env.environ, f.repo.Top))
 	if errors.Is(err, devshell.ErrAbsent) && f.choice.mode == shellAuto {
 		return nil, fmt.Sprintf("%s is not used, since there is no nix on PATH: the task has the host's tools", shellFile(kind, dir)), nil
 	}
@@ -141,6 +141,22 @@ func (f *shellFinder) find(ctx context.Context) (*foundShell, string, error) {
 		nix: nix, content: content, trust: content.hash(), files: f.files,
 		source: content.source(f.choice.attr),
 	}, "", nil
+}
+
+// pathOutside is an environment whose PATH has no folder of a checkout: what is
+// planted there is not Nix.
+func pathOutside(environ []string, top string) []string {
+	if top == "" {
+		return environ
+	}
+	out := slices.Clone(environ)
+	for i, e := range out {
+		if list, ok := strings.CutPrefix(e, "PATH="); ok {
+			dirs := slices.DeleteFunc(strings.Split(list, ":"), func(d string) bool { return d == top || strings.HasPrefix(d, top+"/") })
+			out[i] = "PATH=" + strings.Join(dirs, ":")
+		}
+	}
+	return out
 }
 
 func (f *shellFinder) content(ctx context.Context) (*shellContent, error) {

@@ -118,6 +118,12 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 	if err := followBranchLocked(ctx, s.repo, rec); err != nil {
 		return exitCannot, err
 	}
+	if open, err := s.repo.FindWorktree(ctx, rec.Branch); err != nil || open != "" {
+		if err == nil {
+			err = fmt.Errorf("cannot enter %s: what is changed there would move its branch, which is open at %s; close that first: git worktree remove %[2]s", rec.ID, open)
+		}
+		return exitCannot, err
+	}
 	if err := s.openShell(); err != nil {
 		return exitCannot, err
 	}

@@ -32,7 +32,9 @@ type exporter struct {
 }
 
 func (e *exporter) find(ctx context.Context) (*devshell.Shell, error) {
-	git, err := worktree.NewGit(e.env.environ)
+	here := *e.env
+	here.dir = e.dir
+	git, err := gitHere(&here)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +72,7 @@ func (e *exporter) find(ctx context.Context) (*devshell.Shell, error) {
 		return nil, err
 	}
 	// What cannot be remembered is missed only when something breaks later.
-	_ = e.good().Put(e.dir, e.attr, sh.Key+" "+e.found.trust)
+	_ = e.good().Put(e.dir, e.attr, sh.Key+" "+e.found.trust+" "+e.dir)
 	return sh, nil
 }
 
@@ -103,7 +105,8 @@ func (e *exporter) lastGood(ctx context.Context) *devshell.Shell {
 		return nil
 	}
 	line, ok := e.good().Get(e.dir, e.attr)
-	key, trust, ok2 := strings.Cut(line, " ")
+	key, rest, _ := strings.Cut(line, " ")
+	trust, _, ok2 := strings.Cut(rest, " ")
 	if !ok || !ok2 {
 		return nil
 	}

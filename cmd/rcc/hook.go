@@ -157,7 +157,8 @@ func environOf(ctx context.Context, env *surroundings, sh *devshell.Shell, base 
 		return nil, err
 	}
 	defer r.Close()
-	const text = `rcc_path=$PATH; . "$1"; builtin exec "$2" ` + environName
+	// What the hook leaves running does not keep the pipe open.
+	const text = `rcc_path=$PATH; . "$1" 3>&-; builtin exec "$2" ` + environName
 	self, err := os.Executable()
 	if err != nil {
 		w.Close()

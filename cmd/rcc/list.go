@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -153,8 +154,36 @@ func age(t time.Time) string {
 }
 
 // atRepository finds the repository that rcc was started in, and its tasks.
+// gitHere is git for the repository of the current folder. It is not started in
+// a task's own folder, which an agent wrote, with a git directory of its own.
+func gitHere(env *surroundings) (*worktree.Git, error) {
+	if inTask(env.dirs.State, env.dir) {
+		return nil, fmt.Errorf("cannot work in %s: it is a task's own folder, which its agent wrote; rcc open makes a worktree of the result", Inert(env.dir))
+	}
+	return worktree.NewGit(env.environ)
+}
+
+// inTask tells whether a folder is a task's in the state folder, and not a
+// worktree of rcc open. By whatever name: links are followed.
+func inTask(state, dir string) bool {
+	below := func(state, dir string) bool {
+		rel, err := filepath.Rel(state, dir)
+		parts := strings.Split(rel, "/")
+		return err == nil && parts[0] != ".." && (len(parts) < 3 || parts[1] != openedName)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		real = dir
+	}
+	realState, err := filepath.EvalSymlinks(state)
+	if err != nil {
+		realState = state
+	}
+	return below(state, dir) || below(realState, real)
+}
+
 func atRepository(ctx context.Context, env *surroundings) (*worktree.Git, *worktree.Repo, store, error) {
-	git, err := worktree.NewGit(env.environ)
+	git, err := gitHere(env)
 	if err != nil {
 		return nil, nil, store{}, err
 	}

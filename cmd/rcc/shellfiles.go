@@ -239,11 +239,12 @@ func rememberedContent(ctx context.Context, cache string, files shellFiles, star
 	if name == "" {
 		return contentOf(ctx, files, start, rules)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "3 %q %q %q %q", name, start, rules.Watch, rules.Ignore))
-	file := filepath.Join(cache, hex.EncodeToString(sum[:]))
-	var c shellContent
-	if readJSON(file, &c) == nil {
-		return &c, nil
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %q %q %q %q", listVersion, name, start, rules.Watch, rules.Ignore))
+	key := hex.EncodeToString(sum[:])
+	file := filepath.Join(cache, key)
+	var memo contentMemo
+	if readJSON(file, &memo) == nil && memo.Key == key && memo.Content != nil {
+		return memo.Content, nil
 	}
 	found, err := contentOf(ctx, files, start, rules)
 	if err != nil {
@@ -254,10 +255,18 @@ func rememberedContent(ctx context.Context, cache string, files shellFiles, star
 	}
 	// What cannot be kept is found again next time.
 	if os.MkdirAll(filepath.Dir(file), 0o700) == nil {
-		_ = writeJSON(file, found, false)
+		_ = writeJSON(file, contentMemo{key, found}, false)
 	}
 	return found, nil
 }
+
+// A contentMemo is such a list in the cache. What was damaged has another key.
+type contentMemo struct {
+	Key     string        `json:"key"`
+	Content *shellContent `json:"content"`
+}
+
+const listVersion = 1
 
 // listsName is the folder of these lists in the cache.
 const listsName = ".lists"

@@ -105,7 +105,12 @@ func findDirs(getenv func(string) string) (dirs, error) {
 	d.State, errs[0] = pick("XDG_STATE_HOME", ".local/state")
 	d.Cache, errs[1] = pick("XDG_CACHE_HOME", ".cache")
 	d.Config, errs[2] = pick("XDG_CONFIG_HOME", ".config")
-	return d, errors.Join(errs[:]...)
+	for _, err := range errs {
+		if err != nil {
+			return d, err // one is enough: HOME mends them all
+		}
+	}
+	return d, nil
 }
 
 // store is the part of the state folder that belongs to one repository.

@@ -213,7 +213,7 @@ func (st *start) leaveShell() {
 func prepareStart(ctx context.Context, env *surroundings, f *startFlags, prompt string) (*start, error) {
 	st := &start{env: env}
 	var err error
-	if st.git, err = worktree.NewGit(env.environ); err != nil {
+	if st.git, err = gitHere(env); err != nil {
 		return nil, err
 	}
 	id := f.Name
