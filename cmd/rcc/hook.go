@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,13 +61,26 @@ func (c *hookCmd) Run(env *surroundings) error {
 	return nil
 }
 
-// exportCmd is what the hooks call. Its contract is in the package comment of hooks.
-type exportCmd struct {
-	Shell string `arg:"" enum:"direnv,bash,zsh,fish"`
-	Name  string `arg:"" optional:""`
+// exportName is the hidden command that the hooks call. Its contract is in the
+// package comment of hooks. It is read here and not as other commands are: it
+// runs before a prompt, and the command line's library takes a millisecond.
+const exportName = "export"
+
+func runExport(env *surroundings, args []string) int {
+	if len(args) == 0 || len(args) > 2 || !slices.Contains([]string{"direnv", "bash", "zsh", "fish"}, args[0]) {
+		env.say("this command is for the hooks of rcc hook direnv|bash|zsh|fish")
+		return exitUsage
+	}
+	c := exportCmd{Shell: args[0]}
+	if len(args) == 2 {
+		c.Name = args[1]
+	}
+	return finish(env, []string{exportName}, c.run(env))
 }
 
-func (c *exportCmd) Run(env *surroundings) error {
+type exportCmd struct{ Shell, Name string }
+
+func (c *exportCmd) run(env *surroundings) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	text := ""

@@ -69,7 +69,6 @@ type cli struct {
 	Allow   allowCmd   `cmd:"" help:"Trust the repository's dev shell as it is now."`
 	Deny    denyCmd    `cmd:"" help:"Take such trust back."`
 	Hook    hookCmd    `cmd:"" help:"Let your shell or direnv enter dev shells by themselves."`
-	Export  exportCmd  `cmd:"" hidden:""`
 	GC      gcCmd      `cmd:"" name:"gc" help:"Remove what is over, and take over what was interrupted."`
 	Doctor  doctorCmd  `cmd:"" help:"Tell what this machine can enforce, and how to mend what it cannot."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole thing on a scratch repository."`
@@ -87,6 +86,9 @@ func run(env *surroundings, args []string) int {
 	if env.dirs, err = findDirs(env.getenv); err != nil {
 		env.say("%s", oneLine(err))
 		return exitFor(args, exitFailed)
+	}
+	if first1(args) == exportName {
+		return runExport(env, args[1:])
 	}
 	own, command := splitCommand(args)
 	var c cli
