@@ -52,15 +52,19 @@ sizes_table() { # MEASURED
         }' "$1"
 }
 
+# For awk: a row of a table of numbers to reach.
+aim='
+    # One row; figure is "" where something was not measured.
+    function aim(text, figure, unit, most, least,   verdict) {
+        if (figure == "") { printf "| %s | not measured | **not reached** |\n", text; return }
+        verdict = (most == "" || figure <= most) && (least == "" || figure >= least) ? "reached" : "**not reached**"
+        printf "| %s | " (figure < 10 ? "%.2f" : "%.0f") "%s | %s |\n", text, figure, unit, verdict
+    }
+'
+
 # The numbers to reach, at the largest size.
 aims_table() { # MEASURED SMALLEST LARGEST
-    awk -F'\t' -v small="$2" -v large="$3" '
-        # One row; figure is "" where something was not measured.
-        function aim(text, figure, unit, most, least,   verdict) {
-            if (figure == "") { printf "| %s | not measured | **not reached** |\n", text; return }
-            verdict = (most == "" || figure <= most) && (least == "" || figure >= least) ? "reached" : "**not reached**"
-            printf "| %s | " (figure < 10 ? "%.2f" : "%.0f") "%s | %s |\n", text, figure, unit, verdict
-        }
+    awk -F'\t' -v small="$2" -v large="$3" "$aim"'
         function at(name) { return m[large, name] }
         function over(a, b) { return a == "" || b == "" ? "" : a / b }
         { m[$1, $2] = $3 }
