@@ -158,7 +158,7 @@ func (m *making) evaluate(ctx context.Context) (*Shell, error) {
 	if err := m.nixRun(ctx, printed, env, args...); err != nil {
 		return nil, m.explain(ctx, err)
 	}
-	environment, err := parseEnvironment(printed.Bytes())
+	environment, err := parseEnvironment(printed.buf.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the dev shell of %s: %w", m.source.file(), err)
 	}
@@ -172,7 +172,7 @@ func (m *making) evaluate(ctx context.Context) (*Shell, error) {
 	if err := m.nixRun(ctx, closure, nil, "path-info", "--recursive", root); err != nil {
 		return nil, m.explain(ctx, err)
 	}
-	paths, err := parseClosure(closure.String(), root)
+	paths, err := parseClosure(closure.buf.String(), root)
 	if err != nil {
 		return nil, err
 	}

@@ -56,9 +56,9 @@ func (n *Nix) Version(ctx context.Context) (string, error) {
 	if err := n.run(ctx, call{dir: "/", args: []string{"--version"}, out: out, stderr: stderr}); err != nil {
 		return "", fmt.Errorf("cannot run %s: %w; mend it, or use --shell host", n.path, err)
 	}
-	version, ok := parseVersion(out.String())
+	version, ok := parseVersion(out.buf.String())
 	if !ok {
-		return "", fmt.Errorf("cannot use %s: it says %q and not which Nix it is; put Nix itself on PATH, or use --shell host", n.path, firstLine(out.String()))
+		return "", fmt.Errorf("cannot use %s: it says %q and not which Nix it is; put Nix itself on PATH, or use --shell host", n.path, firstLine(out.buf.String()))
 	}
 	return version, nil
 }

@@ -78,7 +78,7 @@ func (n *Nix) runLocked(ctx context.Context, c call) error {
 		return fmt.Errorf("cannot run %s: %w", n.path, err)
 	}
 	if c.out.over {
-		return fmt.Errorf("cannot use what nix prints: it is more than %d MiB", c.out.max>>20)
+		return fmt.Errorf("cannot use what nix prints: it is more than %s", c.out.limit())
 	}
 	return nil
 }
@@ -113,18 +113,28 @@ func (g *group) await(ctx context.Context, pid int) {
 }
 
 // capped keeps up to max bytes, and remembers that there was more. It goes on
-// reading, so that the writer does not die of a closed pipe.
+// reading, so that the writer does not die of a closed pipe. The buffer is a
+// field with a name: were it embedded, io.Copy, by which os/exec reads the pipe,
+// would find its ReadFrom and never call Write.
 type capped struct {
-	bytes.Buffer
+	buf  bytes.Buffer
 	max  int
 	over bool
 }
 
 func (c *capped) Write(p []byte) (int, error) {
-	if room := c.max - c.Len(); len(p) > room {
+	if room := c.max - c.buf.Len(); len(p) > room {
 		c.over = true
-		c.Buffer.Write(p[:room])
+		c.buf.Write(p[:room])
 		return len(p), nil
 	}
-	return c.Buffer.Write(p)
+	return c.buf.Write(p)
+}
+
+// limit is max as words name it.
+func (c *capped) limit() string {
+	if c.max < 1<<20 {
+		return fmt.Sprintf("%d KiB", c.max>>10)
+	}
+	return fmt.Sprintf("%d MiB", c.max>>20)
 }
