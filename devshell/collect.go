@@ -71,12 +71,12 @@ func (c *Cache) Collect(keep func(key string) bool, olderThan time.Duration) (re
 		if gone {
 			removed = append(removed, key)
 		}
-		err = errors.Join(err, errKey)
+		err = also(err, errKey)
 	}
 	memos, _ := filepath.Glob(c.path(memoPrefix + "*"))
 	for _, memo := range memos {
 		if time.Since(modified(memo)) > memoAge {
-			err = errors.Join(err, os.Remove(memo))
+			err = also(err, os.Remove(memo))
 		}
 	}
 	return removed, err

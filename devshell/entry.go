@@ -69,7 +69,7 @@ func readEntry(dir, key string) (*Shell, error) {
 	}
 	names, err := readList(dir, pathsName, in.Sizes)
 	if err != nil || len(names) == 0 {
-		return nil, errors.Join(errDamaged, err)
+		return nil, also(errDamaged, err)
 	}
 	s.Paths = make([]string, len(names))
 	for i, name := range names {
@@ -80,7 +80,7 @@ func readEntry(dir, key string) (*Shell, error) {
 	}
 	exported, err := readList(dir, exportedName, in.Sizes)
 	if err != nil {
-		return nil, errors.Join(errDamaged, err)
+		return nil, also(errDamaged, err)
 	}
 	for _, kv := range exported {
 		name, value, ok := strings.Cut(kv, "=")

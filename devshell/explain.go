@@ -45,12 +45,14 @@ func (m *making) explain(ctx context.Context, err error) error {
 	return e
 }
 
-// tooLong says that the time limit is over.
+// tooLong says that the time limit is over: the one that was set, which is less
+// than the time that it took to end Nix.
 func (m *making) tooLong(limit time.Duration) error {
 	e := &Error{Message: fmt.Sprintf("cannot make the dev shell of %s: Nix did not end in %s", m.source.file(), limit), cause: context.DeadlineExceeded}
 	if doing := m.log.current(); doing != "" {
 		e.Message += ", it was " + doing
 	}
+	e.Message += "; set a longer timeout below [shell] in config.toml"
 	if m.log.written > 0 {
 		e.Log = m.log.file.Name()
 	}
@@ -266,4 +268,15 @@ func short(text string, limit int) string {
 		return text
 	}
 	return string(runes[:limit-1]) + "…"
+}
+
+// also is both errors, if there are two, in one line: errors.Join makes two.
+func also(err, more error) error {
+	switch {
+	case err == nil:
+		return more
+	case more == nil:
+		return err
+	}
+	return fmt.Errorf("%w; also: %w", err, more)
 }

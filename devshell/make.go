@@ -37,18 +37,18 @@ func (c *Cache) make(ctx context.Context, m *making) (_ *Shell, err error) {
 	}
 	m.dir, m.tree = c.path(m.key, strconv.Itoa(number)), c.path(m.key, treeName)
 	if err := os.MkdirAll(m.tree, 0o700); err != nil {
-		return nil, cacheError(c.dir, errors.Join(err, m.remove()))
+		return nil, cacheError(c.dir, also(err, m.remove()))
 	}
 	if err := os.Mkdir(m.dir, 0o700); err != nil {
-		return nil, cacheError(c.dir, errors.Join(err, m.remove()))
+		return nil, cacheError(c.dir, also(err, m.remove()))
 	}
 	lock, err := tryLock(filepath.Join(m.dir, lockName), unix.LOCK_SH, unix.O_CREAT)
 	if err != nil {
-		return nil, cacheError(c.dir, errors.Join(err, m.remove()))
+		return nil, cacheError(c.dir, also(err, m.remove()))
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.remove())
+			err = also(err, m.remove())
 			lock.Close()
 		}
 	}()
@@ -98,7 +98,7 @@ func removeShell(dir string) error {
 
 // remove takes away what was made so far; the log of a failure stays.
 func (m *making) remove() error {
-	err := errors.Join(os.RemoveAll(m.tree), os.RemoveAll(m.dir))
+	err := also(os.RemoveAll(m.tree), os.RemoveAll(m.dir))
 	_ = os.Remove(m.cache.path(m.key)) // if it holds no other shell
 	return err
 }

@@ -49,11 +49,19 @@ const versionLimit = 20 * time.Second
 // implementation with its name, such as "2.91.1 (Lix, like Nix)". It starts a
 // process: Cache.Version remembers.
 func (n *Nix) Version(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, versionLimit)
+	return n.versionIn(ctx, versionLimit)
+}
+
+func (n *Nix) versionIn(ctx context.Context, limit time.Duration) (string, error) {
+	inTime, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	out := &capped{max: 4 << 10}
 	stderr := &capped{max: 4 << 10}
-	if err := n.run(ctx, call{dir: "/", args: []string{"--version"}, out: out, stderr: stderr}); err != nil {
+	err := n.run(inTime, call{dir: "/", args: []string{"--version"}, out: out, stderr: stderr})
+	if err != nil && ctx.Err() == nil && inTime.Err() != nil {
+		err = fmt.Errorf("it did not answer in %s", limit)
+	}
+	if err != nil {
 		return "", fmt.Errorf("cannot run %s: %w; mend it, or use --shell host", n.path, err)
 	}
 	version, ok := parseVersion(out.buf.String())

@@ -1,11 +1,13 @@
 package devshell
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fakeNix is a nix that is a script, with its path; PATH has what a script needs.
@@ -36,5 +38,46 @@ func TestFlood(t *testing.T) {
 	}
 	if out.buf.Len() != out.max || stderr.buf.Len() != stderr.max || !out.over || !stderr.over {
 		t.Errorf("%d and %d bytes", out.buf.Len(), stderr.buf.Len())
+	}
+}
+
+// fakeSource is a source for a nix that does not look at it.
+func fakeSource() (Source, Options) {
+	s := Source{Kind: KindFlake, Files: []File{{"flake.nix", "100644", "id"}}}
+	return s, Options{Export: func(context.Context, string) error { return nil }}
+}
+
+const answersVersion = "#!/bin/sh\ncase $* in --version) echo 'nix (Nix) 9.9.9'; exit;; esac\n"
+
+// A time limit is told in one line, as it was set and with what helps.
+func TestTimeLimit(t *testing.T) {
+	n, c := fakeNix(t, answersVersion+"trap 'sleep 0.3; exit 1' TERM\necho \"building 'x'...\" >&2\nsleep 30 & wait\n")
+	s, o := fakeSource()
+	o.Timeout = 500 * time.Millisecond
+	_, err := c.Shell(t.Context(), n, s, o)
+	want := "cannot make the dev shell of flake.nix: Nix did not end in 500ms, it was building x; set a longer timeout below [shell] in config.toml (all that Nix said: "
+	if err == nil || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+	n, _ = fakeNix(t, "#!/bin/sh\nsleep 30\n")
+	_, err = n.versionIn(t.Context(), 300*time.Millisecond)
+	if err == nil || err.Error() != "cannot run "+n.path+": it did not answer in 300ms; mend it, or use --shell host" {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err = n.versionIn(ctx, 10*time.Second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the caller's own limit: %v", err)
+	}
+}
+
+// Two errors make one line, and both can be asked for.
+func TestAlso(t *testing.T) {
+	err := also(&Error{Message: "x", cause: context.DeadlineExceeded}, also(nil, os.ErrPermission))
+	if err.Error() != "x; also: permission denied" || !errors.Is(err, os.ErrPermission) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if also(nil, nil) != nil || also(os.ErrExist, nil) != os.ErrExist {
+		t.Error("an error of nothing")
 	}
 }
