@@ -250,7 +250,7 @@ func shortPaths(text, tree string) string {
 func plainLines(text string) string {
 	text = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)").ReplaceAllString(text, "")
 	return strings.Map(func(r rune) rune {
-		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar) {
+		if r != '\n' && (hidden(r) || r == unicode.ReplacementChar) {
 			return ' '
 		}
 		return r

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -15,11 +16,14 @@ const (
 	progressPause = 250 * time.Millisecond // between two lines of progress
 )
 
-// log takes what Nix says: the whole, up to logCap, for the log file; the end
-// for the message if it fails; and what it is at, for who waits.
+// log takes what Nix says: the whole, up to logCap, for the log file, in which
+// nothing is hidden (see visible) and newlines and tabs are what they are; the
+// end, as it came, for the message if it fails; and what it is at, for who waits.
 type log struct {
 	file     *os.File
-	written  int
+	written  int // bytes in the file
+	full     bool
+	part     []byte // the beginning of a character
 	tail     []byte
 	line     []byte
 	progress func(string)
@@ -42,15 +46,7 @@ func newLog(path string, progress func(string)) (*log, error) {
 }
 
 func (l *log) Write(p []byte) (int, error) {
-	if room := logCap - l.written; room > 0 {
-		part := p[:min(len(p), room)]
-		// A full disk must not end Nix: the log is what we can lose.
-		_, _ = l.file.Write(part)
-		l.written += len(part)
-		if l.written == logCap {
-			_, _ = l.file.WriteString("\n[the rest is left out]\n")
-		}
-	}
+	l.keep(p, false)
 	l.tail = append(l.tail, p...)
 	if over := len(l.tail) - tailCap; over > 0 {
 		l.tail = append(l.tail[:0], l.tail[over:]...)
@@ -70,6 +66,32 @@ func (l *log) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// keep writes to the log file. A character may come in two pieces: what can
+// still become one waits, unless it is the end.
+func (l *log) keep(p []byte, end bool) {
+	if l.full {
+		return
+	}
+	p = append(l.part, p...)
+	out := make([]byte, 0, min(2*len(p), logCap))
+	for len(p) > 0 && (end || utf8.FullRune(p)) && !l.full {
+		r, size := utf8.DecodeRune(p)
+		char := string(p[:size])
+		if r != '\n' && r != '\t' {
+			char = glyph(char, r)
+		}
+		if l.full = l.written+len(char) > logCap; l.full {
+			char, size = "\n[the rest is left out]\n", len(p)
+		}
+		out = append(out, char...)
+		l.written += len(char)
+		p = p[size:]
+	}
+	l.part = append(l.part[:0], p...)
+	// A full disk must not end Nix: the log is what we can lose.
+	_, _ = l.file.Write(out)
+}
+
 // close ends the log and says whether there is anything in it.
 func (l *log) close() bool {
 	l.mu.Lock()
@@ -78,6 +100,7 @@ func (l *log) close() bool {
 		l.timer.Stop()
 	}
 	l.mu.Unlock()
+	l.keep(nil, true)
 	l.file.Close()
 	return l.written > 0
 }
