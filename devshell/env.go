@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -47,7 +46,11 @@ type array struct {
 // jsonCap bounds what Nix may print; stdenv's functions are 200 KB.
 const jsonCap = 64 << 20
 
-var errNoEnvironment = errors.New("what nix print-dev-env prints is no environment")
+// What encoding/json says of it would tell nobody anything.
+var (
+	errNothing       = errors.New("nix print-dev-env printed nothing")
+	errNoEnvironment = errors.New("what nix print-dev-env printed is no environment, or only a part of one")
+)
 
 // parseEnvironment reads the JSON. A flake's builder wrote it: everything in it
 // is checked, nothing is believed.
@@ -60,11 +63,11 @@ func parseEnvironment(text []byte) (*environment, error) {
 		Functions  map[string]json.RawMessage `json:"bashFunctions"`
 		Structured map[string]json.RawMessage `json:"structuredAttrs"`
 	}
-	if err := json.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoEnvironment, err)
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, errNothing
 	}
-	if doc.Variables == nil {
-		return nil, fmt.Errorf("%w: it has no variables", errNoEnvironment)
+	if err := json.Unmarshal(text, &doc); err != nil || doc.Variables == nil {
+		return nil, errNoEnvironment
 	}
 	env := &environment{all: map[string]string{}}
 	names := map[string][]string{} // of associative arrays: keys and values

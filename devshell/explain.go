@@ -17,7 +17,7 @@ type Error struct {
 	cause   error
 }
 
-// Unwrap is context.DeadlineExceeded when Nix took too long.
+// Unwrap is the cause, context.DeadlineExceeded when Nix took too long.
 func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) Error() string {
@@ -29,20 +29,27 @@ func (e *Error) Error() string {
 
 // explain makes an error of a nix that failed.
 func (m *making) explain(ctx context.Context, err error) error {
-	var exit exitError
-	if ctx.Err() != nil || !errors.As(err, &exit) {
+	if ctx.Err() != nil {
 		return err
 	}
-	e := &Error{Message: "cannot make the dev shell of " + m.source.file() + ": "}
-	if len(m.log.tail) > 0 {
-		e.Log = m.log.file.Name()
+	var exit exitError
+	byItself := errors.As(err, &exit) && exit.signal == 0
+	why := ""
+	if byItself {
+		why = explain(string(m.log.tail), m.tree, m.source)
 	}
-	why := explain(string(m.log.tail), m.tree, m.source)
 	if why == "" {
-		why = "nix ended with " + exit.Error()
+		why = "nix " + err.Error()
+		if said := lastWords(string(m.log.tail)); said != "" && byItself {
+			why += ": " + said
+		}
 	}
-	e.Message += why
-	return e
+	return &Error{Message: "cannot make the dev shell of " + m.source.file() + ": " + why, Log: m.log.name(), cause: err}
+}
+
+// useless is an error of a nix that ended well, and made nothing to be used.
+func (m *making) useless(why error) error {
+	return &Error{Message: fmt.Sprintf("cannot use the dev shell of %s: %s", m.source.file(), why), Log: m.log.name(), cause: why}
 }
 
 // tooLong says that the time limit is over: the one that was set, which is less
@@ -53,9 +60,7 @@ func (m *making) tooLong(limit time.Duration) error {
 		e.Message += ", it was " + doing
 	}
 	e.Message += "; set a longer timeout below [shell] in config.toml"
-	if m.log.written > 0 {
-		e.Log = m.log.file.Name()
-	}
+	e.Log = m.log.name()
 	return e
 }
 
@@ -187,6 +192,15 @@ func noStore(text string, _ Source) string {
 		return "the Nix store is not writable for you: " + why
 	}
 	return ""
+}
+
+// lastWords is the last line of a text that has none of Nix's errors.
+func lastWords(text string) string {
+	if why := innermost(plainLines(text)); why != "" {
+		return short(why, messageCap)
+	}
+	lines := strings.Split(strings.TrimSpace(plainLines(text)), "\n")
+	return short(lines[len(lines)-1], messageCap)
 }
 
 // innermost is the message of the last error that says something, and where it is.

@@ -92,6 +92,14 @@ func (l *log) keep(p []byte, end bool) {
 	_, _ = l.file.Write(out)
 }
 
+// name is the log file, or "" if nothing is in it.
+func (l *log) name() string {
+	if l.written == 0 && len(l.part) == 0 {
+		return ""
+	}
+	return l.file.Name()
+}
+
 // close ends the log and says whether there is anything in it.
 func (l *log) close() bool {
 	l.mu.Lock()

@@ -160,11 +160,14 @@ func (m *making) evaluate(ctx context.Context) (*Shell, error) {
 	}
 	environment, err := parseEnvironment(printed.buf.Bytes())
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the dev shell of %s: %w", m.source.file(), err)
+		if text := printed.buf.String(); text != "" {
+			fmt.Fprintf(m.log, "\nnix print-dev-env printed: %.4096s\n", text)
+		}
+		return nil, m.useless(err)
 	}
 	root, err := m.root()
 	if err != nil {
-		return nil, err
+		return nil, m.useless(err)
 	}
 	closure := &capped{max: jsonCap}
 	// Plain path-info prints one path in a line in every version; its JSON has
@@ -174,10 +177,10 @@ func (m *making) evaluate(ctx context.Context) (*Shell, error) {
 	}
 	paths, err := parseClosure(closure.buf.String(), root)
 	if err != nil {
-		return nil, err
+		return nil, m.useless(err)
 	}
 	if gone := firstMissing(paths); gone != "" {
-		return nil, fmt.Errorf("cannot use the dev shell of %s: Nix believes that %s exists, and it does not; nix-store --verify --check-contents --repair mends the store", m.source.file(), gone)
+		return nil, m.useless(fmt.Errorf("Nix believes that %s exists, and it does not; nix-store --verify --check-contents --repair mends the store", gone))
 	}
 	return m.shell(environment, paths)
 }
@@ -190,7 +193,7 @@ func (m *making) root() (string, error) {
 		link, err = os.Readlink(filepath.Join(m.dir, link))
 	}
 	if err != nil || !isStorePath(link) {
-		return "", fmt.Errorf("cannot use the dev shell of %s: nix made no profile", m.source.file())
+		return "", errors.New("nix made no profile")
 	}
 	return link, nil
 }
@@ -204,14 +207,14 @@ func parseClosure(text, root string) ([]string, error) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if !isStorePath(line) || filepath.Dir(line) != filepath.Dir(root) || len(paths) == closureCap {
-			return nil, fmt.Errorf("cannot use the closure that nix path-info prints: %.200q is no store path", line)
+			return nil, fmt.Errorf("what nix path-info prints is no closure: %q is no store path", short(plain(line), 200))
 		}
 		paths = append(paths, line)
 	}
 	slices.Sort(paths)
 	paths = slices.Compact(paths)
 	if _, ok := slices.BinarySearch(paths, root); !ok {
-		return nil, errors.New("cannot use the closure that nix path-info prints: it lacks the dev shell itself")
+		return nil, errors.New("what nix path-info prints is no closure: it lacks the dev shell itself")
 	}
 	return paths, nil
 }

@@ -59,14 +59,21 @@ func (n *Nix) versionIn(ctx context.Context, limit time.Duration) (string, error
 	stderr := &capped{max: 4 << 10}
 	err := n.run(inTime, call{dir: "/", args: []string{"--version"}, out: out, stderr: stderr})
 	if err != nil && ctx.Err() == nil && inTime.Err() != nil {
-		err = fmt.Errorf("it did not answer in %s", limit)
+		err = fmt.Errorf("did not answer in %s", limit)
+	}
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("cannot run %s: %w", n.path, context.Cause(ctx))
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot run %s: %w; mend it, or use --shell host", n.path, err)
+		why := err.Error()
+		if said := lastWords(stderr.buf.String()); said != "" {
+			why += ": " + said
+		}
+		return "", fmt.Errorf("cannot use %s: it %s; mend it, or use --shell host", n.path, why)
 	}
 	version, ok := parseVersion(out.buf.String())
 	if !ok {
-		return "", fmt.Errorf("cannot use %s: it says %q and not which Nix it is; put Nix itself on PATH, or use --shell host", n.path, firstLine(out.buf.String()))
+		return "", fmt.Errorf("cannot use %s: it says %q and not which Nix it is; put Nix itself on PATH, or use --shell host", n.path, short(plain(firstLine(out.buf.String())), 60))
 	}
 	return version, nil
 }

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -29,10 +30,44 @@ type call struct {
 	stderr io.Writer
 }
 
-// exitError is a nix that ended with a status other than 0.
-type exitError struct{ status int }
+// exitError is a nix that ended with a status other than 0, or by a signal. Like
+// all errors of run but the context's it is the end of a sentence about nix.
+type exitError struct {
+	status int
+	signal syscall.Signal // 0: it ended by itself
+}
 
-func (e exitError) Error() string { return "status " + strconv.Itoa(e.status) }
+func (e exitError) Error() string {
+	switch e.signal {
+	case 0:
+		return fmt.Sprintf("ended with status %d", e.status)
+	case syscall.SIGKILL: // the kernel's own way where memory is short
+		return "was killed (signal 9; is there enough memory?)"
+	}
+	return fmt.Sprintf("was killed (signal %d: %s)", int(e.signal), e.signal)
+}
+
+// exited is how a process ended. os/exec gives -1 as the status of one that a
+// signal ended.
+func exited(err *exec.ExitError) exitError {
+	if ws, ok := err.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return exitError{status: -1, signal: ws.Signal()}
+	}
+	return exitError{status: err.ExitCode()}
+}
+
+// notStarted is why a program does not start. That a file which is there does not
+// exist is what execve(2) says of one whose interpreter is missing.
+func notStarted(program string, err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) && at.Op == "chdir" {
+		return fmt.Errorf("does not start in %q: %w", at.Path, errnoOf(err))
+	}
+	if _, gone := os.Stat(program); gone == nil && errors.Is(err, fs.ErrNotExist) {
+		return errors.New("does not start: its interpreter or loader does not exist")
+	}
+	return fmt.Errorf("does not start: %w", errnoOf(err))
+}
 
 // run runs nix in a process group of its own. ^C at the terminal does not
 // reach it: it ends when ctx does, with everything in its group. Nix itself
@@ -63,7 +98,7 @@ func (n *Nix) runLocked(ctx context.Context, c call) error {
 	cmd.Cancel = func() error { return g.signal(cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = killDelay // then os/exec kills nix, and await the rest of its group
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("cannot start %s: %w", n.path, err)
+		return notStarted(n.path, err)
 	}
 	g.await(ctx, cmd.Process.Pid)
 	err := cmd.Wait()
@@ -72,13 +107,13 @@ func (n *Nix) runLocked(ctx context.Context, c call) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &exit):
-		return exitError{exit.ExitCode()}
+		return exited(exit)
 	case errors.Is(err, exec.ErrWaitDelay): // a helper that it left behind has the pipes; it printed all it would
 	case err != nil:
-		return fmt.Errorf("cannot run %s: %w", n.path, err)
+		return fmt.Errorf("cannot be waited for: %w", err)
 	}
 	if c.out.over {
-		return fmt.Errorf("cannot use what nix prints: it is more than %s", c.out.limit())
+		return fmt.Errorf("prints more than %s", c.out.limit())
 	}
 	return nil
 }

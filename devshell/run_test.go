@@ -33,7 +33,7 @@ func TestFlood(t *testing.T) {
 	n, _ := fakeNix(t, "#!/bin/sh\nhead -c 3000000 /dev/zero\nhead -c 3000000 /dev/zero >&2\n")
 	out, stderr := &capped{max: 2 << 10}, &capped{max: 1 << 10}
 	err := n.run(t.Context(), call{dir: "/", out: out, stderr: stderr})
-	if err == nil || !strings.HasSuffix(err.Error(), "it is more than 2 KiB") {
+	if err == nil || !strings.HasSuffix(err.Error(), "prints more than 2 KiB") {
 		t.Errorf("%v", err)
 	}
 	if out.buf.Len() != out.max || stderr.buf.Len() != stderr.max || !out.over || !stderr.over {
@@ -61,7 +61,7 @@ func TestTimeLimit(t *testing.T) {
 	}
 	n, _ = fakeNix(t, "#!/bin/sh\nsleep 30\n")
 	_, err = n.versionIn(t.Context(), 300*time.Millisecond)
-	if err == nil || err.Error() != "cannot run "+n.path+": it did not answer in 300ms; mend it, or use --shell host" {
+	if err == nil || err.Error() != "cannot use "+n.path+": it did not answer in 300ms; mend it, or use --shell host" {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -79,5 +79,54 @@ func TestAlso(t *testing.T) {
 	}
 	if also(nil, nil) != nil || also(os.ErrExist, nil) != os.ErrExist {
 		t.Error("an error of nothing")
+	}
+}
+
+// However a nix fails, the words are one line that names the program once.
+func TestBrokenNix(t *testing.T) {
+	s, o := fakeSource()
+	for name, tt := range map[string]struct {
+		script, want string
+		log          string // what the log must have that the error names
+	}{
+		"killed":               {answersVersion + "echo half >&2; kill -9 $$", "cannot make the dev shell of flake.nix: nix was killed (signal 9; is there enough memory?)", "half\n"},
+		"crashed":              {answersVersion + "echo 'error: not this' >&2; kill -11 $$", "cannot make the dev shell of flake.nix: nix was killed (signal 11: segmentation fault)", "not this"},
+		"only status":          {answersVersion + "exit 7", "cannot make the dev shell of flake.nix: nix ended with status 7", ""},
+		"own words":            {answersVersion + "echo warning; echo one >&2; echo 'nix: x: not \033[1mfound' >&2; exit 127", "cannot make the dev shell of flake.nix: nix ended with status 127: nix: x: not found", `\x1b[1m`},
+		"empty":                {answersVersion, "cannot use the dev shell of flake.nix: nix print-dev-env printed nothing", ""},
+		"empty, words":         {answersVersion + "echo a warning >&2", "cannot use the dev shell of flake.nix: nix print-dev-env printed nothing", "a warning"},
+		"half":                 {answersVersion + "echo '{\"variables\": {\"a'", "cannot use the dev shell of flake.nix: what nix print-dev-env printed is no environment, or only a part of one", `{"variables": {"a`},
+		"no profile":           {answersVersion + "echo '{\"variables\": {}}'", "cannot use the dev shell of flake.nix: nix made no profile", ""},
+		"version, killed":      {"#!/bin/sh\nkill -9 $$", "cannot use NIX: it was killed (signal 9; is there enough memory?); mend it, or use --shell host", ""},
+		"version, 127":         {"#!/bin/sh\necho 'nix: error while loading shared libraries: libx.so' >&2; exit 127", "cannot use NIX: it ended with status 127: nix: error while loading shared libraries: libx.so; mend it, or use --shell host", ""},
+		"version, garbage":     {"#!/bin/sh\nhead -c 4000 /bin/sh", "cannot use NIX: it says ", ""},
+		"version, flood":       {"#!/bin/sh\nhead -c 100000 /dev/zero", "cannot use NIX: it prints more than 4 KiB; mend it", ""},
+		"version, interpreter": {"#!/no/such/interpreter\n", "cannot use NIX: it does not start: its interpreter or loader does not exist; mend it, or use --shell host", ""},
+		"version, format":      {"\x00\x01\x02", "cannot use NIX: it does not start: exec format error; mend it, or use --shell host", ""},
+	} {
+		n, c := fakeNix(t, tt.script)
+		_, err := c.Shell(t.Context(), n, s, o)
+		if err == nil {
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		text, want := err.Error(), strings.ReplaceAll(tt.want, "NIX", n.path)
+		if !strings.HasPrefix(text, want) || len(text) > 400 || visible(text) != text || strings.Count(text, n.path) > 1 {
+			t.Errorf("%s: %s\nwant %s", name, text, want)
+		}
+		var e *Error
+		if tt.log == "" {
+			if errors.As(err, &e) && e.Log != "" {
+				t.Errorf("%s names the log %s", name, e.Log)
+			}
+			continue
+		}
+		if !errors.As(err, &e) {
+			t.Errorf("%s: %T", name, err)
+			continue
+		}
+		if data, err := os.ReadFile(e.Log); err != nil || !strings.Contains(string(data), tt.log) {
+			t.Errorf("%s: the log has %q, %v", name, data, err)
+		}
 	}
 }
