@@ -17,10 +17,14 @@ var errLocked = errors.New("somebody else holds it")
 
 // tryLock opens a file and locks it (flock(2)) if that can be had at once. The
 // file is then the one that path names: a lock on a file that was removed or
-// replaced meanwhile keeps nobody out.
+// replaced meanwhile keeps nobody out. Where nothing can be written a shared lock
+// still can be had: flock(2) does not ask how the file was opened.
 func tryLock(path string, how, flags int) (*os.File, error) {
 	for range 100 {
 		f, err := os.OpenFile(path, unix.O_RDWR|unix.O_NOFOLLOW|flags, 0o600)
+		if how == unix.LOCK_SH && flags == 0 && (errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES)) {
+			f, err = os.OpenFile(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -116,7 +116,8 @@ func (n *Nix) identity() (string, error) {
 const memoPrefix = "nix-"
 
 // Version is Nix.Version, remembered under the program's identity (real path,
-// device, inode, size, time of change): asked again only after an update.
+// device, inode, size, time of change): asked again only after an update, or if
+// the cache cannot be written.
 func (c *Cache) Version(ctx context.Context, n *Nix) (string, error) {
 	id, err := n.identity()
 	if err != nil {
@@ -136,11 +137,8 @@ func (c *Cache) Version(ctx context.Context, n *Nix) (string, error) {
 	if number, name, ok := strings.Cut(version, " ("); ok {
 		text = "nix (" + strings.TrimSuffix(name, ")") + ") " + number
 	}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
-		return "", cacheError(c.dir, err)
-	}
-	if err := writeWhole(memo, []byte(text+"\n")); err != nil {
-		return "", cacheError(c.dir, err)
+	if os.MkdirAll(c.dir, 0o700) == nil {
+		_ = writeWhole(memo, []byte(text+"\n"))
 	}
 	return version, nil
 }
