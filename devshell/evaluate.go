@@ -5,30 +5,45 @@ import (
 	"encoding/json"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// nixRun runs a nix command with the features that it needs. The user's own
-// settings stay in force beside them.
+// features are the arguments for what an evaluation of that kind needs beside
+// the user's own settings. A flake needs both of these, and is evaluated purely.
+// For a shell.nix it is exactly one, whatever the user's nix.conf has: with
+// flakes the evaluation would have fetchTree and getFlake, which copy any folder
+// that the user can read into the store and read it there. Nix 2.8 asks nothing
+// of either in restricted mode (prim_fetchTree in src/libexpr/primops/fetchTree.cc
+// of NixOS/nix); 2.26 and 2.34 hold fetchTree to allowed-uris, and still not getFlake.
+func features(kind string) []string {
+	if kind == KindFile {
+		return []string{"--option", "experimental-features", "nix-command"}
+	}
+	return []string{"--extra-experimental-features", "nix-command flakes"}
+}
+
+// nixRun runs a nix command for the source.
 func (m *making) nixRun(ctx context.Context, out *capped, env []string, args ...string) error {
-	args = append([]string{
-		"--extra-experimental-features", "nix-command flakes",
-		// One message in a line, whatever the terminal is, and build logs in errors only.
-		"--log-format", "raw",
-	}, args...)
+	return m.nixWith(ctx, features(m.source.Kind), out, env, args...)
+}
+
+func (m *making) nixWith(ctx context.Context, features []string, out *capped, env []string, args ...string) error {
+	// One message in a line, whatever the terminal is, and build logs in errors only.
+	args = append(append(slices.Clone(features), "--log-format", "raw"), args...)
 	return m.nix.run(ctx, call{dir: m.dir, args: args, env: env, out: out, stderr: m.log})
 }
 
 // evaluation is the command that evaluates the tree, and what its environment needs.
-func (m *making) evaluation() (args, env []string, err error) {
+func (m *making) evaluation(ctx context.Context) (args, env []string, err error) {
 	args = []string{
 		"print-dev-env", "--json", "--profile", filepath.Join(m.dir, profileName),
 		"--option", "allow-import-from-derivation", strconv.FormatBool(m.source.ImportFromDerivation),
 		"--option", "accept-flake-config", "false",
 	}
 	if m.source.Kind == KindFile {
-		more, env := m.fileEvaluation()
+		more, env := m.fileEvaluation(ctx)
 		return append(args, more...), env, nil
 	}
 	registry, err := m.registry()

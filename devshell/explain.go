@@ -148,8 +148,17 @@ func lockChanges(text string, _ Source) string {
 }
 
 func restricted(text string, s Source) string {
-	if why := innermost(text); s.Kind == KindFile && strings.HasSuffix(why, "is forbidden in restricted mode") {
+	why := innermost(text)
+	if s.Kind != KindFile {
+		return ""
+	}
+	if strings.HasSuffix(why, "is forbidden in restricted mode") {
 		return strings.TrimSuffix(why, " in restricted mode") + ": a shell.nix can read its repository, NIX_PATH and what it downloads"
+	}
+	for _, said := range []string{"Nix feature 'flakes' is disabled", "Nix feature 'fetch-tree' is disabled", "attribute 'fetchTree' missing", "attribute 'getFlake' missing"} {
+		if strings.Contains(why, said) {
+			return "fetchTree and getFlake are off in a shell.nix, as they read whatever the user can; use fetchTarball, or a flake"
+		}
 	}
 	return ""
 }

@@ -150,7 +150,7 @@ func (m *making) openLog(file string) (err error) {
 // evaluate asks Nix for the environment and its closure.
 func (m *making) evaluate(ctx context.Context) (*Shell, error) {
 	m.options.progress("evaluating " + m.source.file())
-	args, env, err := m.evaluation()
+	args, env, err := m.evaluation(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package devshell
 
 import (
+	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,11 +20,12 @@ func (n *Nix) surroundings(s Source) []string {
 
 // fileEvaluation are the arguments and variables for a shell.nix. Nix has no
 // pure mode for plain files, as <nixpkgs> is not pure. In its restricted mode
-// (restrict-eval in nix.conf(5)) the evaluation reads the exported tree, the
-// folders of NIX_PATH and what it downloads, and nothing else: not the user's
-// keys, his environment (builtins.getEnv gives "") or ~/.config/nixpkgs. That
-// is exactly what the key knows of.
-func (m *making) fileEvaluation() (args, env []string) {
+// (restrict-eval in nix.conf(5)), and without the feature flakes (see features),
+// the evaluation reads the exported tree, the folders of NIX_PATH and what it
+// downloads, and nothing else: not the user's keys, his environment
+// (builtins.getEnv gives "") or ~/.config/nixpkgs. The key knows of the tree and
+// of NIX_PATH; what a download without a hash gives it does not know.
+func (m *making) fileEvaluation(ctx context.Context) (args, env []string) {
 	args = []string{
 		"--option", "restrict-eval", "true",
 		"--option", "allowed-uris", "https:// http:// git+https:// git+http:// git+ssh:// ssh:// git:// " +
@@ -30,6 +33,9 @@ func (m *making) fileEvaluation() (args, env []string) {
 		"-I", registryName + "=" + m.tree,
 	}
 	for _, elem := range m.nix.searchPath() {
+		if elem = m.fetched(ctx, elem); elem == "" {
+			continue
+		}
 		args = append(args, "-I", elem)
 	}
 	args = append(args, "--file", filepath.Join(m.tree, filepath.FromSlash(m.source.file())))
@@ -37,6 +43,30 @@ func (m *making) fileEvaluation() (args, env []string) {
 		args = append(args, "--", m.source.Attr)
 	}
 	return args, []string{"NIX_PATH="}
+}
+
+// fetched is an element of NIX_PATH with what it names by a flake reference, as
+// NixOS does (nixpkgs=flake:nixpkgs), fetched into the store: the evaluation
+// lacks the feature to do that. It is the user's own reference, and no file of
+// the tree's. One that cannot be fetched is left out, as what does not exist is;
+// why is in the log.
+func (m *making) fetched(ctx context.Context, elem string) string {
+	name, ref, ok := strings.Cut(elem, "=flake:")
+	if !ok {
+		return elem
+	}
+	m.options.progress("fetching " + short(plain(ref), 80))
+	printed := &capped{max: 64 << 10}
+	if err := m.nixWith(ctx, features(KindFlake), printed, nil, "flake", "prefetch", "--json", ref); err != nil {
+		return ""
+	}
+	var tree struct {
+		StorePath string `json:"storePath"`
+	}
+	if json.Unmarshal(printed.buf.Bytes(), &tree) != nil || !isStorePath(tree.StorePath) {
+		return ""
+	}
+	return name + "=" + tree.StorePath
 }
 
 // searchPath is NIX_PATH, or Nix's default, with links resolved: a channel that
