@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,7 +33,34 @@ func (m *making) nixRun(ctx context.Context, out *capped, env []string, args ...
 func (m *making) nixWith(ctx context.Context, features []string, out *capped, env []string, args ...string) error {
 	// One message in a line, whatever the terminal is, and build logs in errors only.
 	args = append(append(slices.Clone(features), "--log-format", "raw"), args...)
+	env = append(m.dataHome(), env...)
 	return m.nix.run(ctx, call{dir: m.dir, args: args, env: env, out: out, stderr: m.log})
+}
+
+// dataName is the folder in which Nix finds nothing while a shell is made.
+const dataName = "data"
+
+// dataHome names that folder as the one for the user's data. There Nix keeps
+// trusted-settings.json: values of a flake's nixConfig that the user once took
+// for good, which then hold for every flake, whatever accept-flake-config says
+// (ConfigFile::apply in src/libflake/config.cc of NixOS/nix). A post-build-hook
+// among them would run on the host. The other two things that Nix has there
+// (getDataDir) are the history of nix repl, and nix/root, the store of a user who
+// has none in /nix: no dev shell of such a store can be entered, see makeDataHome.
+// NIX_DATA_HOME is looked at first since Nix 2.25.
+func (m *making) dataHome() []string {
+	dir := filepath.Join(m.dir, dataName)
+	return []string{"XDG_DATA_HOME=" + dir, "NIX_DATA_HOME=" + filepath.Join(dir, "nix")}
+}
+
+// makeDataHome makes that folder. A link stands where Nix would make a store:
+// it takes none that is a link, and says so before it downloads a thing.
+func (m *making) makeDataHome() error {
+	nix := filepath.Join(m.dir, dataName, "nix")
+	if err := os.MkdirAll(nix, 0o700); err != nil {
+		return err
+	}
+	return os.Symlink("no-store-here", filepath.Join(nix, "root"))
 }
 
 // evaluation is the command that evaluates the tree, and what its environment needs.

@@ -194,6 +194,9 @@ func noRoom(text string, _ Source) string {
 
 func noStore(text string, _ Source) string {
 	why := innermost(text)
+	if strings.Contains(text, "as a chroot store") {
+		return "there is no Nix store in /nix, and what is in a store of your own folder cannot be entered: install Nix for this machine"
+	}
 	if strings.Contains(why, "daemon-socket") || strings.Contains(why, "cannot connect to socket at") {
 		return "the Nix daemon does not answer: " + why
 	}

@@ -56,7 +56,7 @@ func (c *Cache) make(ctx context.Context, m *making) (_ *Shell, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.RemoveAll(m.tree); err != nil {
+	if err := also(os.RemoveAll(m.tree), os.RemoveAll(filepath.Join(m.dir, dataName))); err != nil {
 		return nil, cacheError(c.dir, err)
 	}
 	if err := shell.writeEntry(m.dir); err != nil {
@@ -123,6 +123,10 @@ func (m *making) run(ctx context.Context) (*Shell, error) {
 	logFile := m.cache.path(m.key + logSuffix)
 	if err := m.openLog(logFile); err != nil {
 		return nil, cacheError(m.cache.dir, err)
+	}
+	if err := m.makeDataHome(); err != nil {
+		m.log.close()
+		return nil, cacheError(m.cache.dir, also(err, os.Remove(logFile)))
 	}
 	shell, err := m.evaluate(inTime)
 	said := m.log.close()

@@ -72,3 +72,50 @@ func TestShellFileHasNoFlakes(t *testing.T) {
 		t.Errorf("%q", s.Environ(""))
 	}
 }
+
+// What a user once took for good of some flake's nixConfig holds for no dev shell.
+func TestTrustedSettings(t *testing.T) {
+	w := newWorld(t)
+	w.flake("")
+	hook, ran := filepath.Join(w.dir, "hook"), filepath.Join(w.dir, "ran")
+	w.edit("flake.nix", `description =`, fmt.Sprintf(`nixConfig.post-build-hook = %q; description =`, hook))
+	home := filepath.Join(w.dir, "home", "data")
+	err := errors.Join(
+		os.WriteFile(hook, []byte("#!/bin/sh\ntouch "+quote(ran)+"\n"), 0o755),
+		os.MkdirAll(filepath.Join(home, "nix"), 0o755),
+		os.WriteFile(filepath.Join(home, "nix", "trusted-settings.json"), fmt.Appendf(nil, `{"post-build-hook": {%q: true}}`, hook), 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.environ = append(w.environ, "XDG_DATA_HOME="+home, "NIX_DATA_HOME="+filepath.Join(home, "nix"))
+	if w.nix, err = Find(w.environ); err != nil {
+		t.Fatal(err)
+	}
+	s := w.shell(w.source(KindFlake, "", ""))
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("the hook ran")
+	}
+	if _, err := os.Lstat(filepath.Join(filepath.Dir(s.RC), dataName)); err == nil {
+		t.Error("the folder for data is left")
+	}
+	// The control: nix develop's own evaluation runs it.
+	w.run(w.nix.path, "--extra-experimental-features", "nix-command flakes", "print-dev-env", "path:"+w.tree+"#plain")
+	if _, err := os.Stat(ran); err != nil {
+		t.Errorf("the hook does not run where it may: %v", err)
+	}
+}
+
+// A user without a store in /nix is told so, and nothing is downloaded into the cache.
+func TestNoStore(t *testing.T) {
+	n, c := fakeNix(t, answersVersion+`d=${NIX_DATA_HOME-}
+echo "warning: '/nix/var/nix' does not exist, so Nix will use '$d/root' as a chroot store" >&2
+[ -L "$d/root" ] && [ "$d" = "$XDG_DATA_HOME/nix" ] && echo "error: the path '$d/root' is a symlink; this is not allowed for the Nix store and its parent directories" >&2
+exit 1`)
+	s, o := fakeSource()
+	if _, err := c.Shell(t.Context(), n, s, o); err == nil || !strings.Contains(err.Error(), "there is no Nix store in /nix") {
+		t.Errorf("%v", err)
+	} else if data, err := os.ReadFile(err.(*Error).Log); err != nil || !strings.Contains(string(data), "is a symlink") {
+		t.Errorf("%s, %v", data, err)
+	}
+}
