@@ -51,7 +51,7 @@ func readEntry(dir, key string) (*Shell, error) {
 		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	unnamed := slices.ContainsFunc(in.Places, func(p place) bool { return p.From == "" })
-	if in.Version != infoVersion || in.Key != key || unnamed || !filepath.IsAbs(in.Store) || filepath.Clean(in.Store) != in.Store {
+	if in.Version != infoVersion || in.Key != key || unnamed || !filepath.IsAbs(in.Store) || in.Store == "/" || filepath.Clean(in.Store) != in.Store {
 		return nil, errDamaged
 	}
 	s := &Shell{

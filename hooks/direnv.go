@@ -107,6 +107,7 @@ type Direnv struct {
 	Vars []string // exported variables, NAME=VALUE, of a shell without a shellHook
 	RC   string   // devshell's rc.bash, sourced with rcc_outputs, rcc_path and rcc_data_dirs
 
+	Tree    string   // top of the checkout: rcc_tree
 	Outputs string   // folder for outputs: rcc_outputs
 	Errors  []string // lines that direnv shows as errors
 }
@@ -120,8 +121,8 @@ func (d Direnv) Text() string {
 	var b strings.Builder
 	b.WriteString(d.watches(env))
 	if d.RC != "" {
-		b.WriteString("rcc_outputs=" + quotePosix(d.Outputs) + " rcc_path=$PATH rcc_data_dirs=${XDG_DATA_DIRS-}\n")
-		b.WriteString(". " + quotePosix(d.RC) + "\nunset rcc_outputs rcc_path rcc_data_dirs\n")
+		b.WriteString("rcc_outputs=" + quotePosix(d.Outputs) + " rcc_tree=" + quotePosix(d.Tree) + " rcc_path=$PATH rcc_data_dirs=${XDG_DATA_DIRS-}\n")
+		b.WriteString(". " + quotePosix(d.RC) + "\nunset rcc_outputs rcc_tree rcc_path rcc_data_dirs\n")
 		for _, name := range ownFolders {
 			if value, ok := env[name]; ok {
 				b.WriteString("export " + name + "=" + quotePosix(value) + "\n")

@@ -15,8 +15,12 @@ import (
 	"rcc/isolate"
 )
 
-// shellRC is where the sandbox shows the text that makes a dev shell of a bash.
-const shellRC = "/rcc/shell/rc.bash"
+// Where the sandbox shows the text that makes a dev shell of a bash, and the files
+// of a derivation with __structuredAttrs.
+const (
+	shellRC    = "/rcc/shell/rc.bash"
+	shellAttrs = "/rcc/shell/attrs"
+)
 
 // shell finds the task's dev shell, asks whether it may be evaluated, and
 // evaluates it, before anything of the task is made. ^C ends what Nix does.
@@ -123,6 +127,9 @@ func (s *session) dress(j *isolate.Job) {
 	if sh.Bash == "" {
 		return
 	}
+	if sh.Attrs != "" {
+		j.Binds = append(j.Binds, isolate.Bind{Source: sh.Attrs, Target: shellAttrs})
+	}
 	for _, f := range [][2]string{{rcName, shellRC}, {interactiveName, interactiveRC}} {
 		if file := s.task.path(f[0]); isFile(file) {
 			j.Binds = append(j.Binds, isolate.Bind{Source: file, Target: f[1]})
@@ -146,9 +153,11 @@ func shellPath(sh *devshell.Shell) (list []string) {
 	return list
 }
 
-// outputs is where a build by hand in the dev shell would put its results, as
-// nix develop has it: "outputs" in the tree.
-func (s *session) outputs() string { return path.Join(s.repo.Path, "outputs") }
+// places are where the dev shell finds what it names: results of a build by hand in
+// "outputs" in the tree, as nix develop has it.
+func (s *session) places() devshell.Places {
+	return devshell.Places{Outputs: path.Join(s.repo.Path, "outputs"), Tree: s.repo.Path, Attrs: shellAttrs}
+}
 
 // program is a command as the task's shell starts it, with the variables of the
 // dev shell and, where that has a shellHook, by its bash.
@@ -160,7 +169,7 @@ func (s *session) program(args, env []string) isolate.Program {
 	if sh == nil {
 		return isolate.Program{Args: args, Env: env}
 	}
-	vars := sh.Environ(s.outputs())
+	vars := sh.EnvironAt(s.places())
 	if s.rec.Shell.Host {
 		vars = append(vars, "PATH="+strings.Join(append(shellPath(sh), s.hostPath()...), ":"))
 	}
@@ -186,7 +195,8 @@ func (s *session) enterText() string {
 
 // rcVariables are what the text at shellRC wants to know.
 func (s *session) rcVariables() string {
-	text := "rcc_outputs=" + bashQuoted(s.outputs()) + "\n"
+	at := s.places()
+	text := "rcc_outputs=" + bashQuoted(at.Outputs) + " rcc_tree=" + bashQuoted(at.Tree) + " rcc_attrs=" + bashQuoted(at.Attrs) + "\n"
 	if s.rec.Shell.Host {
 		text += "rcc_path=" + bashQuoted(strings.Join(s.hostPath(), ":")) + "\n"
 	}
@@ -222,7 +232,7 @@ func (s *session) interactive(env []string) isolate.Program {
 	if bash == "" {
 		return s.program([]string{"sh", "-i"}, env)
 	}
-	vars := sh.Environ(s.outputs())
+	vars := sh.EnvironAt(s.places())
 	args := []string{bash, "--rcfile", interactiveRC, "-i"}
 	if s.rec.Envrc {
 		args = append([]string{s.direnv(), "exec", s.repo.Path}, args...)

@@ -164,6 +164,7 @@ type exportMemo struct {
 	Version int
 	Key     string
 	Watch   []string
+	Top     string
 	Marks   []fileMark
 }
 
@@ -219,7 +220,7 @@ const clockGrain = 20 * time.Millisecond
 // looked for, or in the clock's step before, may change again without a trace: then
 // nothing is remembered.
 func writeExportMemo(d dirs, dir, attr string, began time.Time, x *exported, e *exporter) {
-	m := exportMemo{Version: exportMemoVersion, Key: x.shell.Key, Watch: x.watch}
+	m := exportMemo{Version: exportMemoVersion, Key: x.shell.Key, Watch: x.watch, Top: x.top}
 	paths := append([]string{
 		filepath.Join(e.repo.GitDir, "index"), filepath.Join(e.repo.GitDir, "HEAD"), filepath.Join(e.repo.GitDir, "logs/HEAD"),
 		filepath.Join(e.repo.Top, ".git"), filepath.Join(d.Config, "config.toml"), e.found.nix.Path(),

@@ -105,7 +105,8 @@ func (c *exportCmd) direnv(ctx context.Context, env *surroundings) string {
 	}
 	x := exportShell(ctx, env, env.dir, uses[0], "")
 	defer x.release()
-	d.Watch, d.Outputs = x.watch, filepath.Join(x.dir, "outputs")
+	at := x.places()
+	d.Watch, d.Outputs, d.Tree = x.watch, at.Outputs, at.Tree
 	if x.err != nil {
 		d.Errors = []string{oneLine(x.err)}
 	}
@@ -114,7 +115,7 @@ func (c *exportCmd) direnv(ctx context.Context, env *surroundings) string {
 	case x.shell.HasHook:
 		d.RC = x.shell.RC
 	default:
-		d.Vars = x.shell.Environ(d.Outputs)
+		d.Vars = x.shell.EnvironAt(at)
 	}
 	return d.Text()
 }
@@ -144,7 +145,7 @@ func enterHere(ctx context.Context, env *surroundings, l hooks.Look) (hooks.Look
 	if x.shell == nil {
 		return l.Refused(x.watch, oneLine(x.err))
 	}
-	after, err := environOf(ctx, env, x.shell, l.Base, filepath.Join(dir, "outputs"))
+	after, err := environOf(ctx, env, x.shell, l.Base, x.places())
 	if err != nil {
 		return l.Refused(x.watch, oneLine(err))
 	}
@@ -160,9 +161,9 @@ const hookPatience = time.Minute
 
 // environOf is an environment with a dev shell on top: its variables, and what its
 // shellHook does to them, in its own bash. The user has allowed that code.
-func environOf(ctx context.Context, env *surroundings, sh *devshell.Shell, base []string, outputs string) ([]string, error) {
+func environOf(ctx context.Context, env *surroundings, sh *devshell.Shell, base []string, at devshell.Places) ([]string, error) {
 	if !sh.HasHook || sh.Bash == "" {
-		return hooks.Merge(base, sh.Environ(outputs)), nil
+		return hooks.Merge(base, sh.EnvironAt(at)), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, hookPatience)
 	defer cancel()
@@ -178,7 +179,7 @@ func environOf(ctx context.Context, env *surroundings, sh *devshell.Shell, base 
 		w.Close()
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, sh.Bash, "--norc", "--noprofile", "-c", "rcc_outputs="+bashQuoted(outputs)+"; "+text, "bash", sh.RC, self)
+	cmd := exec.CommandContext(ctx, sh.Bash, "--norc", "--noprofile", "-c", "rcc_outputs="+bashQuoted(at.Outputs)+" rcc_tree="+bashQuoted(at.Tree)+"; "+text, "bash", sh.RC, self)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = base, os.Stderr, os.Stderr, []*os.File{w}
 	// What a hook that hangs has started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -219,6 +220,12 @@ type exported struct {
 	err   error           // why there is none, or why it is the last good one
 	watch []string        // absolute paths of what decides
 	dir   string
+	top   string // of the checkout
+}
+
+// places are where its dev shell finds what it names.
+func (x *exported) places() devshell.Places {
+	return devshell.Places{Outputs: filepath.Join(x.dir, "outputs"), Tree: x.top}
 }
 
 func (x *exported) release() {
@@ -234,13 +241,16 @@ func exportShell(ctx context.Context, env *surroundings, dir, attr, envrc string
 	memo := readExportMemo(env.dirs, dir, attr, envrc)
 	if memo != nil {
 		if sh, err := devshell.OpenCache(env.dirs.shellCache()).Open(memo.Key); err == nil {
-			return &exported{shell: sh, watch: memo.Watch, dir: dir}
+			return &exported{shell: sh, watch: memo.Watch, dir: dir, top: memo.Top}
 		}
 	}
 	x := &exported{dir: dir}
 	e := &exporter{env: env, dir: dir, attr: attr, envrc: envrc}
 	x.shell, x.err = e.find(ctx)
 	x.watch = e.watch()
+	if e.repo != nil {
+		x.top = e.repo.Top
+	}
 	if x.err == nil {
 		writeExportMemo(env.dirs, dir, attr, began, x, e)
 		return x
