@@ -90,10 +90,14 @@ func ForgetOpened(o Opened) error {
 	return nil
 }
 
-// direnvAllow is direnv's file for this content at this path (fileHash in rc.go of direnv).
-func (o Opened) direnvAllow(path string) string {
-	sum := sha256.Sum256(append([]byte(path+"\n"), o.Content...))
-	return filepath.Join(o.Direnv, "allow", hex.EncodeToString(sum[:]))
+func (o Opened) direnvAllow(path string) string { return AllowFile(o.Direnv, path, o.Content) }
+
+// AllowFile is the file by which direnv knows that the .envrc at an absolute path
+// is allowed with this content (fileHash in internal/cmd/rc.go of direnv 2.32).
+// data is direnv's data folder.
+func AllowFile(data, path string, content []byte) string {
+	sum := sha256.Sum256(append([]byte(path+"\n"), content...))
+	return filepath.Join(data, "allow", hex.EncodeToString(sum[:]))
 }
 
 // direnvDeny is the file by which direnv 2.33 and newer denies a path (pathHash there).

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,7 +35,7 @@ func (s *session) findEnvrc(ctx context.Context, home string) error {
 		return err
 	}
 	path := filepath.Join(s.repo.Path, envrcName)
-	if _, err := os.Stat(filepath.Join(data, "allow", allowName(path, content))); err != nil {
+	if _, err := os.Stat(hooks.AllowFile(data, path, content)); err != nil {
 		s.tell([]string{".envrc has no effect in the task: you have not allowed it in the checkout (direnv allow)"})
 		return nil
 	}
@@ -47,8 +45,8 @@ func (s *session) findEnvrc(ctx context.Context, home string) error {
 	}
 	s.rec.Envrc = true
 	files := map[string]string{
-		".config/direnv/lib/rcc.sh":                             hooks.InsideLib(),
-		".local/share/direnv/allow/" + allowName(path, content): path + "\n",
+		".config/direnv/lib/rcc.sh":                           hooks.InsideLib(),
+		hooks.AllowFile(".local/share/direnv", path, content): path + "\n",
 	}
 	for name, text := range files {
 		if err := s.writeHome(home, name, text); err != nil {
@@ -56,13 +54,6 @@ func (s *session) findEnvrc(ctx context.Context, home string) error {
 		}
 	}
 	return nil
-}
-
-// allowName is direnv's name for "this content at this path is allowed" (fileHash
-// in internal/cmd/rc.go of direnv 2.32).
-func allowName(path string, content []byte) string {
-	sum := sha256.Sum256(append([]byte(path+"\n"), content...))
-	return hex.EncodeToString(sum[:])
 }
 
 // direnv is the program inside, "" for none.

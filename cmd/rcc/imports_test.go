@@ -18,14 +18,20 @@ import (
 //
 //   - Imports flow one way: cmd/rcc joins the rooms, and no room knows another.
 //   - Each dependency has one importing package, which is the place to replace it.
-//   - Only worktree starts git: there the environment and the options that keep
-//     a hostile repository from running code are set, once.
+//   - Only worktree starts git, and only devshell Nix: there the environment and
+//     the options that keep hostile input from running code are set, once.
 //   - No regular expression is compiled at start: rcc starts in milliseconds.
 
 const modulePath = "rcc"
 
 // rooms are the top-level folders that never import each other.
 var rooms = []string{"worktree", "isolate", "devshell", "hooks"}
+
+// startedBy are the programs that one room alone starts, through its one runner.
+var startedBy = map[string]string{
+	"git": "worktree",
+	"nix": "devshell", "nix-store": "devshell", "nix-instantiate": "devshell", "nix-build": "devshell", "nix-shell": "devshell", "nix-env": "devshell",
+}
 
 // freeImports may be imported anywhere.
 var freeImports = map[string]string{
@@ -107,6 +113,11 @@ func TestImportRulesNotice(t *testing.T) {
 			"git by system call",
 			map[string]string{"hooks/a.go": `package hooks; import "syscall"; func f() { syscall.Exec("/bin/git", nil, nil) }`},
 			[]string{"hooks/a.go:1: git is started outside worktree"},
+		},
+		{
+			"nix",
+			map[string]string{"cmd/rcc/a.go": `package main; import "os/exec"; func f() { exec.Command("nix-store", "-q") }`, "devshell/a.go": `package devshell; import "os/exec"; func f() { exec.Command("nix") }`},
+			[]string{"cmd/rcc/a.go:1: nix-store is started outside devshell"},
 		},
 		{
 			"regexp",
@@ -243,9 +254,6 @@ func startProblems(f sourceFile, room string) (out []string) {
 			})
 		}
 	}
-	if room == "worktree" {
-		return out
-	}
 	starters := map[string]int{ // function → the argument that is the program
 		"os/exec.Command": 0, "os/exec.CommandContext": 1, "os/exec.LookPath": 0,
 		"os.StartProcess": 0, "syscall.Exec": 0, "syscall.ForkExec": 0, "syscall.StartProcess": 0,
@@ -268,8 +276,8 @@ func startProblems(f sourceFile, room string) (out []string) {
 		case *ast.Ident:
 			program = constants[arg.Name]
 		}
-		if path.Base(program) == "git" {
-			out = append(out, place(call)+": git is started outside worktree")
+		if owner := startedBy[path.Base(program)]; owner != "" && owner != room {
+			out = append(out, fmt.Sprintf("%s: %s is started outside %s", place(call), path.Base(program), owner))
 		}
 		return true
 	})
