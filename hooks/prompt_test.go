@@ -31,7 +31,8 @@ func newHome(t *testing.T) *home {
 	h.mkdir("state")
 	h.mkdir("bin")
 	h.mkdir("config")
-	h.mkdir("run") // fish
+	h.mkdir("run")                             // fish
+	h.mkdir("data/fish/generated_completions") // without it, fish makes them in the background
 	if err := os.Symlink(self, h.path); err != nil {
 		t.Fatal(err)
 	}
