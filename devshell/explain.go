@@ -67,6 +67,9 @@ func (m *making) tooLong(limit time.Duration) error {
 // explain finds in what Nix said the sentence that a person needs.
 func explain(text, tree string, s Source) string {
 	text = plainLines(text)
+	if why := notAllowed(text, tree, s); why != "" {
+		return short(why, messageCap)
+	}
 	for _, known := range []func(string, Source) string{
 		importsFromDerivation, buildFailed, noAttribute, lockChanges, restricted, noNetwork, noRoom, noStore,
 	} {
