@@ -187,7 +187,9 @@ func isFunctionName(name string) bool {
 
 // droppedNames are not passed on. First what Nix's own text mode leaves out
 // (ignoreVars in develop.cc): they are the builder's, not the shell's. Then what
-// get-env.sh of some versions lets through although each bash sets it anew.
+// get-env.sh of some versions lets through although each bash sets it anew. All
+// else that nix develop keeps is kept, LD_PRELOAD, ENV, PROMPT_COMMAND, PS4 and
+// IFS too: they are what a dev shell may want to be, in the shell that is entered.
 var droppedNames = []string{
 	"BASHOPTS", "HOME", "NIX_BUILD_TOP", "NIX_ENFORCE_PURITY", "NIX_LOG_FD", "NIX_REMOTE", "PPID", "SHELLOPTS",
 	"SSL_CERT_FILE", "TEMP", "TEMPDIR", "TERM", "TMP", "TMPDIR", "TZ", "UID",
@@ -197,10 +199,16 @@ var droppedNames = []string{
 }
 
 // dropped says whether a variable is not passed on. rcc_ is the prefix of those
-// that the caller of rc.bash sets.
+// that the caller of rc.bash sets. With RCC_ and DIRENV_ begin those by which rcc
+// and direnv tell themselves where they are: a dev shell that set them would be
+// taken for their own state.
 func dropped(name string) bool {
-	return strings.HasPrefix(name, "BASH_") || strings.HasPrefix(name, "COMP_") || strings.HasPrefix(name, "rcc_") ||
-		slices.Contains(droppedNames, name)
+	for _, prefix := range []string{"BASH_", "COMP_", "DIRENV_", "RCC_", "rcc_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return slices.Contains(droppedNames, name)
 }
 
 // text1 is a JSON string that bash can hold: no NUL.

@@ -36,6 +36,15 @@ func TestParseEnvironment(t *testing.T) {
 			"BASH_ENV": {"type": "exported", "value": "/evil"},
 			"COMP_WORDBREAKS": {"type": "var", "value": "x"},
 			"rcc_outputs": {"type": "exported", "value": "/evil"},
+			"RCC_TASK": {"type": "exported", "value": "x"},
+			"RCC_STATE": {"type": "array", "value": ["x"]},
+			"DIRENV_DIFF": {"type": "exported", "value": "x"},
+			"DIRENV_WATCHES": {"type": "associative", "value": {"a": "x"}},
+			"NIX_REMOTE": {"type": "exported", "value": "unix:///evil"},
+			"SHLVL": {"type": "exported", "value": "9"},
+			"PWD": {"type": "exported", "value": "/evil"},
+			"OLDPWD": {"type": "exported", "value": "/evil"},
+			"_": {"type": "exported", "value": "/evil"},
 			"EUID": {"type": "array", "value": ["0"]},
 			"SHELL": {"type": "var", "value": "/bin/bash"}
 		},
@@ -67,6 +76,15 @@ func TestParseEnvironment(t *testing.T) {
 	// Older versions have no functions in it at all.
 	if _, err := parseEnvironment([]byte(`{"variables": {}}`)); err != nil {
 		t.Error(err)
+	}
+}
+
+// What nix develop keeps is kept: the shell that is entered may be told anything.
+func TestKeptVariables(t *testing.T) {
+	for _, name := range []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "ENV", "PROMPT_COMMAND", "PS1", "PS4", "IFS", "NIX_CFLAGS_COMPILE", "NIX_PATH", "DIRENV", "RCC", "Rcc_x", "CDPATH"} {
+		if dropped(name) {
+			t.Errorf("%s is dropped", name)
+		}
 	}
 }
 

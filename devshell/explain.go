@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -24,7 +25,11 @@ func (e *Error) Error() string {
 	if e.Log == "" {
 		return e.Message
 	}
-	return fmt.Sprintf("%s (all that Nix said: %s)", e.Message, e.Log)
+	log := e.Log
+	if visible(log) != log {
+		log = strconv.Quote(log)
+	}
+	return fmt.Sprintf("%s (all that Nix said: %s)", e.Message, log)
 }
 
 // explain makes an error of a nix that failed.
@@ -44,18 +49,18 @@ func (m *making) explain(ctx context.Context, err error) error {
 			why += ": " + said
 		}
 	}
-	return &Error{Message: "cannot make the dev shell of " + m.source.file() + ": " + why, Log: m.log.name(), cause: err}
+	return &Error{Message: "cannot make the dev shell of " + m.source.name() + ": " + why, Log: m.log.name(), cause: err}
 }
 
 // useless is an error of a nix that ended well, and made nothing to be used.
 func (m *making) useless(why error) error {
-	return &Error{Message: fmt.Sprintf("cannot use the dev shell of %s: %s", m.source.file(), why), Log: m.log.name(), cause: why}
+	return &Error{Message: fmt.Sprintf("cannot use the dev shell of %s: %s", m.source.name(), why), Log: m.log.name(), cause: why}
 }
 
 // tooLong says that the time limit is over: the one that was set, which is less
 // than the time that it took to end Nix.
 func (m *making) tooLong(limit time.Duration) error {
-	e := &Error{Message: fmt.Sprintf("cannot make the dev shell of %s: Nix did not end in %s", m.source.file(), limit), cause: context.DeadlineExceeded}
+	e := &Error{Message: fmt.Sprintf("cannot make the dev shell of %s: Nix did not end in %s", m.source.name(), limit), cause: context.DeadlineExceeded}
 	if doing := m.log.current(); doing != "" {
 		e.Message += ", it was " + doing
 	}

@@ -139,7 +139,7 @@ func (m *making) run(ctx context.Context) (*Shell, error) {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("cannot make the dev shell of %s: %w", m.source.file(), context.Cause(ctx))
+		return nil, fmt.Errorf("cannot make the dev shell of %s: %w", m.source.name(), context.Cause(ctx))
 	case err != nil && inTime.Err() != nil:
 		return nil, m.tooLong(limit)
 	}
@@ -153,7 +153,7 @@ func (m *making) openLog(file string) (err error) {
 
 // evaluate asks Nix for the environment and its closure.
 func (m *making) evaluate(ctx context.Context) (*Shell, error) {
-	m.options.progress("evaluating " + m.source.file())
+	m.options.progress("evaluating " + m.source.name())
 	args, env, err := m.evaluation(ctx)
 	if err != nil {
 		return nil, err

@@ -33,9 +33,9 @@ func notAllowed(text, tree string, s Source) string {
 	case !ok || listed:
 		return ""
 	case name == s.file():
-		return s.file() + " itself is not among the files that were allowed"
+		return s.name() + " itself is not among the files that were allowed"
 	}
-	return fmt.Sprintf("%s reads %s, which is not among the files that were allowed: name it in [shell] watch (rcc.toml or config.toml)", s.file(), name)
+	return fmt.Sprintf("%s reads %s, which is not among the files that were allowed: name it in [shell] watch (rcc.toml or config.toml)", s.name(), name)
 }
 
 // inTree is a path that Nix names as one in the tree: there, or in the copy of

@@ -62,18 +62,18 @@ func (n *Nix) versionIn(ctx context.Context, limit time.Duration) (string, error
 		err = fmt.Errorf("did not answer in %s", limit)
 	}
 	if ctx.Err() != nil {
-		return "", fmt.Errorf("cannot run %s: %w", n.path, context.Cause(ctx))
+		return "", fmt.Errorf("cannot run %s: %w", visible(n.path), context.Cause(ctx))
 	}
 	if err != nil {
 		why := err.Error()
 		if said := lastWords(stderr.buf.String()); said != "" {
 			why += ": " + said
 		}
-		return "", fmt.Errorf("cannot use %s: it %s; mend it, or use --shell host", n.path, why)
+		return "", fmt.Errorf("cannot use %s: it %s; mend it, or use --shell host", visible(n.path), why)
 	}
 	version, ok := parseVersion(out.buf.String())
 	if !ok {
-		return "", fmt.Errorf("cannot use %s: it says %q and not which Nix it is; put Nix itself on PATH, or use --shell host", n.path, short(plain(firstLine(out.buf.String())), 60))
+		return "", fmt.Errorf("cannot use %s: it says %q and not which Nix it is; put Nix itself on PATH, or use --shell host", visible(n.path), short(plain(firstLine(out.buf.String())), 60))
 	}
 	return version, nil
 }
@@ -121,7 +121,7 @@ const memoPrefix = "nix-"
 func (c *Cache) Version(ctx context.Context, n *Nix) (string, error) {
 	id, err := n.identity()
 	if err != nil {
-		return "", fmt.Errorf("cannot look at %s: %w", n.path, err)
+		return "", fmt.Errorf("cannot look at %s: %w", visible(n.path), err)
 	}
 	memo := filepath.Join(c.dir, memoPrefix+id)
 	if data, err := readBounded(memo, 4<<10); err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -128,5 +129,53 @@ func TestBrokenNix(t *testing.T) {
 		if data, err := os.ReadFile(e.Log); err != nil || !strings.Contains(string(data), tt.log) {
 			t.Errorf("%s: the log has %q, %v", name, data, err)
 		}
+	}
+}
+
+// Names that hold a newline, or worse, leave a message in one line.
+func TestOneLine(t *testing.T) {
+	const odd = "a\nb\x1b[31m\u202e"
+	s, o := fakeSource()
+	s.Dir = odd
+	var told []string
+	o.Progress = func(text string) { told = append(told, text) }
+	for name, script := range map[string]string{
+		"nix fails":        answersVersion + "echo said >&2; exit 3",
+		"nix is killed":    answersVersion + "echo said >&2; kill -9 $$",
+		"nothing":          answersVersion + "echo said >&2",
+		"missing":          answersVersion + "echo \"error: path '$PWD/../tree/x' does not exist\" >&2; exit 1",
+		"nix hangs":        answersVersion + "echo said >&2; sleep 30",
+		"no version":       "#!/bin/sh\nprintf 'a\\033[1m\\n\\nb' >&2; exit 3",
+		"no interpreter":   "#!/a\nb",
+		"cannot be opened": "#!/bin/sh\nprintf 'nix (Nix) \\033[1m'",
+	} {
+		n, c := fakeNix(t, script)
+		bin := filepath.Join(filepath.Dir(c.dir), odd)
+		if err := os.Rename(filepath.Dir(n.path), bin); err != nil {
+			t.Fatal(err)
+		}
+		n.path = filepath.Join(bin, "nix")
+		c = OpenCache(filepath.Join(filepath.Dir(c.dir), odd+"cache"))
+		o.Timeout = 300 * time.Millisecond
+		_, err := c.Shell(t.Context(), n, s, o)
+		if err == nil {
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		if text := err.Error(); visible(text) != text {
+			t.Errorf("%s: %q", name, text)
+		}
+		var e *Error
+		if errors.As(err, &e) && !strings.HasSuffix(err.Error(), " (all that Nix said: "+strconv.Quote(e.Log)+")") {
+			t.Errorf("%s: %s", name, err)
+		}
+	}
+	for _, text := range told {
+		if visible(text) != text {
+			t.Errorf("progress: %q", text)
+		}
+	}
+	if len(told) == 0 {
+		t.Error("no progress")
 	}
 }

@@ -40,7 +40,7 @@ type Source struct {
 
 // formatVersion is part of every key: a change in how entries are made, or in
 // what they hold, makes all of them anew.
-const formatVersion = "1"
+const formatVersion = "2"
 
 // Content is the SHA-256, in hexadecimal, of what decides the result: kind,
 // folder and files. It is what a user allows.
@@ -70,7 +70,10 @@ func (s Source) key(version string, surroundings []string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// file is what is evaluated, as messages name it.
+// name is file as messages name it: a folder may be called anything.
+func (s Source) name() string { return visible(s.file()) }
+
+// file is what is evaluated, in the tree.
 func (s Source) file() string {
 	name := "flake.nix"
 	if s.Kind == KindFile {
