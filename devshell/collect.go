@@ -54,9 +54,9 @@ func modified(path string) time.Time {
 // memoAge is how long the version of a nix program is remembered.
 const memoAge = 90 * 24 * time.Hour
 
-// Collect removes the shells, and what is left of ones that were not made, that
-// keep does not name and that nobody has used for longer than olderThan. Those
-// in use stay, and so does a key whose shell is just being made. The store paths
+// Collect removes the shells that keep does not name and that nobody has used for
+// longer than olderThan, and what is left of ones that were not made. Those in use
+// stay, and so does a key whose shell is just being made. The store paths
 // are for Nix's own garbage collector. It returns the keys of what it removed.
 func (c *Cache) Collect(keep func(key string) bool, olderThan time.Duration) (removed []string, err error) {
 	keys, err := c.keys()
@@ -64,10 +64,11 @@ func (c *Cache) Collect(keep func(key string) bool, olderThan time.Duration) (re
 		return nil, err
 	}
 	for _, key := range keys {
+		since := time.Now().Add(-olderThan)
 		if keep != nil && keep(key) {
-			continue
+			since = time.Time{}
 		}
-		gone, errKey := c.collect(key, time.Now().Add(-olderThan))
+		gone, errKey := c.collect(key, since)
 		if gone {
 			removed = append(removed, key)
 		}
@@ -82,7 +83,9 @@ func (c *Cache) Collect(keep func(key string) bool, olderThan time.Duration) (re
 	return removed, err
 }
 
-// collect removes a key if nothing of it is in use, or was since that time.
+// collect removes a key if nothing of it is in use, or was since that time; what
+// a killed maker left, and shells that a newer one replaced, go in any case. It
+// tells whether a whole shell is gone.
 func (c *Cache) collect(key string, since time.Time) (bool, error) {
 	turn, err := tryLock(c.path(key+lockSuffix), unix.LOCK_EX, unix.O_CREAT)
 	if errors.Is(err, errLocked) {
@@ -92,7 +95,9 @@ func (c *Cache) collect(key string, since time.Time) (bool, error) {
 		return false, cacheError(c.dir, err)
 	}
 	defer turn.Close()
-	dir := c.path(key)
+	c.sweep(key)
+	dir, whole := c.path(key), c.newest(key) != ""
+	_ = os.Remove(dir) // if nothing is left in it
 	for _, file := range []string{dir, c.path(key + logSuffix)} {
 		if file == dir && len(c.numbers(key)) > 0 {
 			continue // the shells' locks have their time
@@ -117,7 +122,7 @@ func (c *Cache) collect(key string, since time.Time) (bool, error) {
 			return false, cacheError(c.dir, err)
 		}
 	}
-	return true, nil
+	return whole, nil
 }
 
 // keys lists all keys of which anything is there.

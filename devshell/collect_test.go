@@ -2,6 +2,7 @@ package devshell
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,12 +63,27 @@ func TestCollect(t *testing.T) {
 	}) {
 		t.Errorf("%+v, %v", entries, err)
 	}
+	// What makers left that were killed, one of a shell that another has made since.
+	half := w.cache.path(strings.Repeat("0", 32))
+	for _, dir := range []string{filepath.Join(half, treeName), filepath.Join(half, "1"), w.cache.path(kept.Key, treeName), w.cache.path(kept.Key, "2")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	keep := func(key string) bool { return key == kept.Key }
 	if removed, err := w.cache.Collect(keep, time.Hour); err != nil || removed != nil {
 		t.Errorf("what was used an hour ago went: %q, %v", removed, err)
 	}
+	for _, dir := range []string{half, w.cache.path(kept.Key, treeName), w.cache.path(kept.Key, "2")} {
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left of a killed maker", dir)
+		}
+	}
 	removed, err := w.cache.Collect(keep, 0)
-	if err != nil || len(removed) != 2 || !slices.Contains(removed, idle.Key) { // and the log of the failure
+	if err != nil || !slices.Equal(removed, []string{idle.Key}) {
 		t.Errorf("%q, %v", removed, err)
 	}
 	left, err := os.ReadDir(w.cache.dir)

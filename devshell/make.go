@@ -69,12 +69,14 @@ func (c *Cache) make(ctx context.Context, m *making) (_ *Shell, err error) {
 
 // sweep removes the shells of this key that are not the newest or not whole and
 // that nobody holds, and what a killed maker left.
-func (m *making) sweep() {
-	c := m.cache
-	_ = os.RemoveAll(c.path(m.key, treeName))
-	newest := c.newest(m.key)
-	for _, n := range c.numbers(m.key) {
-		if dir := c.path(m.key, strconv.Itoa(n)); dir != newest {
+func (m *making) sweep() { m.cache.sweep(m.key) }
+
+// sweep is for who has the key's lock: nobody makes one there.
+func (c *Cache) sweep(key string) {
+	_ = os.RemoveAll(c.path(key, treeName))
+	newest := c.newest(key)
+	for _, n := range c.numbers(key) {
+		if dir := c.path(key, strconv.Itoa(n)); dir != newest {
 			_ = removeShell(dir)
 		}
 	}
