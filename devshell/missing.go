@@ -18,12 +18,12 @@ import (
 //	reading directory PATH: No such file or directory       2.26
 //	cannot read directory "PATH": No such file or directory 2.34
 //	path 'PATH' does not exist                              2.26, 2.34
-var missingFile = regexp.MustCompile(`^(?:path|getting status of|opening file|reading directory|cannot read directory) ['"]?(/.+?)['"]?(?: does not exist|: No such file or directory)`)
+const missingFile = `^(?:path|getting status of|opening file|reading directory|cannot read directory) ['"]?(/.+?)['"]?(?: does not exist|: No such file or directory)`
 
 // notAllowed explains that an evaluation wanted a file of the tree that is not
 // among those of the source.
 func notAllowed(text, tree string, s Source) string {
-	found := missingFile.FindStringSubmatch(innermost(text))
+	found := regexp.MustCompile(missingFile).FindStringSubmatch(innermost(text))
 	if found == nil {
 		return ""
 	}
@@ -44,7 +44,7 @@ func inTree(path, tree string, s Source) (string, bool) {
 	if name, ok := strings.CutPrefix(path, tree+"/"); ok {
 		return name, true
 	}
-	at := storeFolder.FindStringSubmatch(path)
+	at := regexp.MustCompile(storeFolder).FindStringSubmatch(path)
 	if at == nil {
 		return "", false
 	}
@@ -65,7 +65,7 @@ func inTree(path, tree string, s Source) (string, bool) {
 
 // storeFolder is a path's beginning in a store. "${./.}" of a flake in the store
 // is a copy of a copy, and has two hashes in its name.
-var storeFolder = regexp.MustCompile(`^/.*?/(?:[0-9a-z]{32}-)+([^/]+)/`)
+const storeFolder = `^/.*?/(?:[0-9a-z]{32}-)+([^/]+)/`
 
 // isCopy says whether a folder of the store can be a copy of that folder of the
 // tree: an input's has another flake.nix.
