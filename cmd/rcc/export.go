@@ -45,10 +45,10 @@ func (e *exporter) find(ctx context.Context) (*devshell.Shell, error) {
 		}
 		sight = &worktree.Sight{}
 	}
+	e.store = e.env.dirs.store(e.repo.Key())
 	if e.repo.Top == "" {
 		return nil, errors.New("cannot enter a dev shell here: the repository is bare")
 	}
-	e.store = e.env.dirs.store(e.repo.Key())
 	if err := e.mayEnter(); err != nil {
 		return nil, err
 	}
@@ -91,6 +91,17 @@ func (e *exporter) mayEnter() error {
 		err = fmt.Errorf("cannot enter the dev shell: %s was never allowed in this repository; look at it, then: rcc allow", e.envrc)
 	}
 	return err
+}
+
+// unmerged tells whether the checkout is a worktree of rcc open, or stands on a
+// task's branch. What cannot be read is taken for that.
+func (e *exporter) unmerged() bool {
+	opened, err := filepath.EvalSymlinks(e.store.path(openedName))
+	if err == nil && strings.HasPrefix(e.repo.Top, opened+"/") {
+		return true
+	}
+	head, err := os.ReadFile(filepath.Join(e.repo.GitDir, "HEAD"))
+	return err != nil || strings.HasPrefix(string(head), "ref: refs/heads/rcc/")
 }
 
 // goodName is a name that no task can have.
@@ -166,9 +177,11 @@ type exportMemo struct {
 	Watch   []string
 	Top     string
 	Marks   []fileMark
+
+	Unmerged bool
 }
 
-const exportMemoVersion = 1
+const exportMemoVersion = 2
 
 // fileMark tells a file from what it is after any change: the kernel sets the time
 // of the last status change with each (inode(7)).
@@ -220,7 +233,7 @@ const clockGrain = 20 * time.Millisecond
 // looked for, or in the clock's step before, may change again without a trace: then
 // nothing is remembered.
 func writeExportMemo(d dirs, dir, attr string, began time.Time, x *exported, e *exporter) {
-	m := exportMemo{Version: exportMemoVersion, Key: x.shell.Key, Watch: x.watch, Top: x.top}
+	m := exportMemo{Version: exportMemoVersion, Key: x.shell.Key, Watch: x.watch, Top: x.top, Unmerged: x.unmerged}
 	paths := append([]string{
 		filepath.Join(e.repo.GitDir, "index"), filepath.Join(e.repo.GitDir, "HEAD"), filepath.Join(e.repo.GitDir, "logs/HEAD"),
 		filepath.Join(e.repo.Top, ".git"), filepath.Join(d.Config, "config.toml"), e.found.nix.Path(),

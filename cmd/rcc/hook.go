@@ -112,10 +112,13 @@ func (c *exportCmd) direnv(ctx context.Context, env *surroundings) string {
 	}
 	switch {
 	case x.shell == nil:
-	case x.shell.HasHook:
+	case x.runsHook():
 		d.RC = x.shell.RC
 	default:
 		d.Vars = x.shell.EnvironAt(at)
+	}
+	if x.leavesHook() {
+		env.say("%s", leftHook)
 	}
 	return d.Text()
 }
@@ -145,11 +148,14 @@ func enterHere(ctx context.Context, env *surroundings, l hooks.Look) (hooks.Look
 	if x.shell == nil {
 		return l.Refused(x.watch, oneLine(x.err))
 	}
-	after, err := environOf(ctx, env, x.shell, l.Base, x.places())
+	after, err := x.environ(ctx, env, l.Base)
 	if err != nil {
 		return l.Refused(x.watch, oneLine(err))
 	}
 	notice := "entered the dev shell of " + dir
+	if x.leavesHook() {
+		notice += "; " + leftHook
+	}
 	if x.err != nil {
 		notice = oneLine(x.err)
 	}
@@ -159,10 +165,11 @@ func enterHere(ctx context.Context, env *surroundings, l hooks.Look) (hooks.Look
 // hookPatience is how long a shellHook may take before a prompt goes on without it.
 const hookPatience = time.Minute
 
-// environOf is an environment with a dev shell on top: its variables, and what its
+// environ is an environment with the dev shell on top: its variables, and what its
 // shellHook does to them, in its own bash. The user has allowed that code.
-func environOf(ctx context.Context, env *surroundings, sh *devshell.Shell, base []string, at devshell.Places) ([]string, error) {
-	if !sh.HasHook || sh.Bash == "" {
+func (x *exported) environ(ctx context.Context, env *surroundings, base []string) ([]string, error) {
+	sh, at := x.shell, x.places()
+	if !x.runsHook() {
 		return hooks.Merge(base, sh.EnvironAt(at)), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, hookPatience)
@@ -221,7 +228,23 @@ type exported struct {
 	watch []string        // absolute paths of what decides
 	dir   string
 	top   string // of the checkout
+	// unmerged says that the checkout has the work of a task, which nobody may
+	// have read yet.
+	unmerged bool
 }
+
+// runsHook tells whether the shellHook runs. What it reads in the folder that it is
+// entered in was never allowed: in unmerged work the task has written that.
+func (x *exported) runsHook() bool {
+	return x.shell.HasHook && x.shell.Bash != "" && !x.unmerged
+}
+
+// leavesHook tells whether there is one that does not run for that reason.
+func (x *exported) leavesHook() bool {
+	return x.shell != nil && x.shell.HasHook && x.unmerged
+}
+
+const leftHook = "its shellHook does not run here: this is the unmerged work of a task, and a hook may read files of it"
 
 // places are where its dev shell finds what it names.
 func (x *exported) places() devshell.Places {
@@ -241,7 +264,7 @@ func exportShell(ctx context.Context, env *surroundings, dir, attr, envrc string
 	memo := readExportMemo(env.dirs, dir, attr, envrc)
 	if memo != nil {
 		if sh, err := devshell.OpenCache(env.dirs.shellCache()).Open(memo.Key); err == nil {
-			return &exported{shell: sh, watch: memo.Watch, dir: dir, top: memo.Top}
+			return &exported{shell: sh, watch: memo.Watch, dir: dir, top: memo.Top, unmerged: memo.Unmerged}
 		}
 	}
 	x := &exported{dir: dir}
@@ -249,7 +272,7 @@ func exportShell(ctx context.Context, env *surroundings, dir, attr, envrc string
 	x.shell, x.err = e.find(ctx)
 	x.watch = e.watch()
 	if e.repo != nil {
-		x.top = e.repo.Top
+		x.top, x.unmerged = e.repo.Top, e.unmerged()
 	}
 	if x.err == nil {
 		writeExportMemo(env.dirs, dir, attr, began, x, e)

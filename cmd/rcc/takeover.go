@@ -83,7 +83,11 @@ func evaluatedPaths(ctx context.Context, env *surroundings, repo *worktree.Repo,
 	if r.Shell != nil {
 		start = r.Shell.Dir
 	}
-	before, err := rememberedContent(ctx, env.dirs.shellLists(), &commitFiles{repo: repo, tree: r.Start}, start, rules)
+	tree := r.Start
+	if r.Tree != nil && r.Tree.LowerTree != "" {
+		tree = r.Tree.LowerTree // by which it was looked for at the start
+	}
+	before, err := rememberedContent(ctx, env.dirs.shellLists(), &commitFiles{repo: repo, tree: tree}, start, rules)
 	if err != nil {
 		return nil, err
 	}
