@@ -18,7 +18,7 @@ buildGoModule {
   src = lib.cleanSource ../.;
 
   # Of what `go mod vendor` makes; `make vendorhash` checks it and tells a new one.
-  vendorHash = "sha256-sywKVWk56tvgrGQNxg3AVRE6+Qu0Fa+EpFpZ08jCDGg=";
+  vendorHash = "sha256-07aSBqA91J5yQqNGsZvUJwVqElftzDcNbPruWAjar4M=";
 
   subPackages = [ "cmd/rcc" ];
   env.CGO_ENABLED = 0;

@@ -1,0 +1,37 @@
+// Package egress is the way out of a sandbox: it decides which names and
+// addresses a task may reach, and carries the flows that it may have.
+//
+// The sandbox's network namespace has no link to the world. Every flow that a
+// program opens ends in rcc, which opens another one on the host, or resets it:
+//
+//	program ──▶ gate (reads hostile bytes) ──▶ exit (decides, resolves, dials)
+//
+// # What decides
+//
+// A Policy is a mode and lists of rules. It is asked four times about a flow to
+// a name, and each answer has to be yes:
+//
+//	MayResolve   the program asks for the name: a Resolver answers with an address of its own (Names)
+//	MayConnect   the program connects to that address, which stands for the name
+//	CheckHead    the first bytes name the same host: SNI in TLS, Host in HTTP/1
+//	MayDial      where the name leads, on the host, at that time
+//
+// A flow to an address that the program named itself is asked about by
+// MayReach, CheckHead and MayDial. The gate may be taken over by what it reads:
+// the exit asks again.
+//
+// # What it never does
+//
+// Nothing of a query for a name that is not allowed leaves the machine. In mode
+// "allow" no query does, for an allowed name either: it is resolved when it is
+// connected to. No answer of a name server opens an address; only rules do.
+//
+// # What it cannot see
+//
+// Only the head of a flow is read. What is inside of TLS is not seen, nor is
+// the Host of a second request in a plain HTTP connection: a server that
+// answers for an allowed name can pass on what it is sent. A flow whose first
+// bytes are neither TLS nor HTTP (not on ports 443 and 80) passes.
+//
+// The package has no Linux-only code and starts nothing.
+package egress
