@@ -18,7 +18,7 @@ buildGoModule {
   src = lib.cleanSource ../.;
 
   # Of what `go mod vendor` makes; `make vendorhash` checks it and tells a new one.
-  vendorHash = "sha256-07aSBqA91J5yQqNGsZvUJwVqElftzDcNbPruWAjar4M=";
+  vendorHash = "sha256-1o/j5+a3fUmGyQCbey+COiqwYZocu8EjbRccPHZdkP8=";
 
   subPackages = [ "cmd/rcc" ];
   env.CGO_ENABLED = 0;

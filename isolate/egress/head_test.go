@@ -1,0 +1,143 @@
+package egress
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestSniffHead(t *testing.T) {
+	for text, want := range map[string]HeadKind{
+		"":     HeadMore,
+		"\x16": HeadMore, "\x16\x03": HeadTLS, "\x16\x03\x01\x00": HeadTLS, "\x15\x03\x01": HeadTLS, "\x16\x02": HeadTLS, "\x16\x10": HeadOther,
+		"G": HeadMore, "GET ": HeadMore, "GET / HTTP/1.1": HeadMore, "GET / HTTP/1.1\r\n": HeadHTTP, "GET / HTTP/1.1\n": HeadHTTP,
+		"\r\n\r\nGET / HTTP/1.1\r\n": HeadHTTP, " GET / HTTP/1.1\r\n": HeadHTTP, "get / http/1.1\r\n": HeadHTTP, "ODD\t/\tHTTP/1.1\r\n": HeadHTTP,
+		"PRI * HTTP/2.0\r\n": HeadHTTP, "GET / x HTTP/9\r\n": HeadHTTP, "GET /\xff HTTP/1.1\r\n": HeadHTTP,
+		"GET /\r\n": HeadOther, "EHLO example.org\r\n": HeadOther, "SSH-2.0-OpenSSH_9.2\r\n": HeadOther, "\r\n": HeadMore,
+		"SSH-2.0-OpenSSH_9.2": HeadMore, "*1\r\n$4\r\nPING\r\n": HeadOther, "{\"a\":1}": HeadOther, "0032git-upload-pack /a\x00": HeadOther,
+		"\x00\x03\x00\x00": HeadOther, "\x05\x01\x00": HeadOther, "\x80\x2e\x01\x03": HeadOther, "0\x0c\x02\x01": HeadOther,
+		"G" + strings.Repeat("E", MaxHead): HeadHTTP, "EHLO example.org\r\n" + strings.Repeat("E", MaxHead): HeadOther,
+	} {
+		if got := SniffHead([]byte(text)); got != want {
+			t.Errorf("%.60q: %d, want %d", text, got, want)
+		}
+	}
+}
+
+// Corpus A 25: what the first bytes name is what the flow is for.
+func TestCheckHead(t *testing.T) {
+	const host = "example.org"
+	listed := &Policy{Net: NetAllow, Allow: rules(t, "*.example.org", host, "93.184.216.34")}
+	public := &Policy{Net: NetPublic}
+	denying := &Policy{Net: NetPublic, Deny: rules(t, "evil.example")}
+	below := &Policy{Net: NetPublic, Above: denying}
+	named := func(names ...string) string { return string(record(message(versions, sni(names...)))) }
+	get := func(host string) string { return "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n" }
+	hidden := string(record(message(versions, sni(host), extension(extEncryptedHello, 0))))
+	const connect = "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n"
+	for _, tt := range []struct {
+		p    *Policy
+		want string
+		port uint16
+		head string
+		ok   bool
+	}{
+		{listed, host, 443, named(host), true},
+		{listed, host, 443, named("EXAMPLE.ORG"), true},
+		{listed, host, 443, string(realHello(t, &tls.Config{ServerName: host})), true},
+		{listed, host, 443, named("evil.example"), false},
+		{listed, host, 443, named("a.example.org"), false}, // allowed too, but not the one that was asked for
+		{listed, host, 443, named("example.org.evil.example"), false},
+		{listed, host, 443, named("example.org."), false},
+		{listed, host, 443, named("93.184.216.34"), false},
+		{listed, host, 443, named(host, "evil.example"), false},
+		{listed, host, 443, string(record(message(versions))), false},
+		{listed, host, 443, hidden, false},
+		{denying, host, 443, hidden, false},
+		{below, host, 443, hidden, false},
+		{public, host, 443, hidden, true},
+		{listed, host, 443, get(host), false},
+		{listed, host, 443, "SSH-2.0-x\r\n", false},
+		{listed, host, 80, get(host), true},
+		{listed, host, 80, get("Example.org:80"), true},
+		{listed, host, 80, get("example.org."), true},
+		{listed, host, 80, get("evil.example"), false},
+		{listed, host, 80, get("93.184.216.34"), false},
+		{listed, host, 80, named(host), false},
+		{listed, host, 80, "PRI * HTTP/2.0\r\n\r\n", false},
+		{listed, host, 80, "CONNECT example.org:80 HTTP/1.1\r\nHost: example.org\r\n\r\n", false},
+		{listed, host, 80, "GET http://evil.example/ HTTP/1.1\r\nHost: example.org\r\n\r\n", false},
+		{listed, host, 80, "\r\n" + get(host), false},
+		{listed, host, 8443, named(host), true},
+		{listed, host, 8443, named("evil.example"), false},
+		{listed, host, 8443, get(host), true},
+		{listed, host, 8443, get("evil.example"), false},
+		{listed, host, 8443, "\r\n" + get("evil.example"), false},
+		{listed, host, 8443, "\x15\x03\x01\x00\x02\x01\x00" + named("evil.example"), false},
+		{listed, host, 22, "SSH-2.0-x\r\n", true},
+		{listed, host, 5432, "\x00\x00\x00\x08\x04\xd2\x16\x2f", true},
+		{listed, "", 443, "", true},
+		{public, "", 80, "GET / HTTP/1.1", true},
+		{denying, "", 443, named("evil.example"), false},
+		{denying, "", 443, named(host), true},
+		{denying, "", 443, string(record(message(versions))), true},
+		{denying, "", 80, get("evil.example"), false},
+		{denying, "", 80, get("93.184.216.34:80"), true},
+		{denying, "", 3128, connect, false},
+		{public, "", 3128, connect, true},
+		{below, "", 8080, get("evil.example"), false},
+		{denying, "", 443, "SSH-2.0-x\r\n", true},
+	} {
+		v, err := tt.p.CheckHead([]byte(tt.head), tt.want, netip.MustParseAddr("93.184.216.34"), tt.port)
+		if err != nil || v.OK != tt.ok || v.Rule == "" || v.Mend != "" {
+			t.Errorf("%s %q:%d %.90q: %+v, %v; want %v", tt.p.Net, tt.want, tt.port, tt.head, v, err, tt.ok)
+		}
+		for i := range len(tt.head) {
+			part, err := tt.p.CheckHead([]byte(tt.head[:i]), tt.want, netip.MustParseAddr("93.184.216.34"), tt.port)
+			if err != nil && !errors.Is(err, ErrMore) {
+				t.Errorf("%q:%d %.90q: %v", tt.want, tt.port, tt.head[:i], err)
+			}
+			if err == nil && part.OK && !v.OK {
+				t.Errorf("%q:%d: passes after %d bytes, and is refused as a whole: %.90q", tt.want, tt.port, i, tt.head)
+			}
+		}
+	}
+}
+
+// With MaxHead bytes there is a verdict, whatever they are.
+func TestCheckHeadEnds(t *testing.T) {
+	p := &Policy{Net: NetAllow, Allow: rules(t, "example.org")}
+	for _, piece := range []string{"a", "\r\n", "\x16\x03\x01\x00\x01\x01", "GET / HTTP/1.1\r\nHost: example.org\r\nA: b\r\n", "\x16\x03"} {
+		b := bytes.Repeat([]byte(piece), MaxHead/len(piece)+1)[:MaxHead]
+		for _, port := range []uint16{80, 443, 8080} {
+			if v, err := p.CheckHead(b, "example.org", netip.Addr{}, port); err != nil || v.OK {
+				t.Errorf("%q on %d: %+v, %v", piece, port, v, err)
+			}
+		}
+	}
+}
+
+func FuzzCheckHead(f *testing.F) {
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"), uint16(80))
+	f.Add(record(message(versions, sni("example.org"))), uint16(443))
+	f.Add([]byte("\r\nget / http/1.0\n"), uint16(8080))
+	p := &Policy{Net: NetAllow, Allow: []Rule{{Name: "example.org"}}}
+	f.Fuzz(func(t *testing.T, b []byte, port uint16) {
+		whole, err := p.CheckHead(b, "example.org", netip.Addr{}, port)
+		if err != nil && !errors.Is(err, ErrMore) {
+			t.Error(err)
+		}
+		if strings.ContainsFunc(whole.Rule, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("the verdict is not inert: %q", whole.Rule)
+		}
+		// A beginning never passes where the whole is refused.
+		for i := range min(len(b), 200) {
+			if v, err := p.CheckHead(b[:i], "example.org", netip.Addr{}, port); err == nil && v.OK && !(whole.OK && whole.Rule != "") {
+				t.Errorf("%d bytes pass, and all are refused: %+v", i, whole)
+			}
+		}
+	})
+}
