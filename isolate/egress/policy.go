@@ -258,6 +258,16 @@ func (p *Policy) deniesNames(port uint16) bool {
 	return false
 }
 
+// lists tells whether a rule of Allow is for the name, and whether one spells it out.
+func (p *Policy) lists(name string) (listed, exact bool) {
+	for _, r := range p.Allow {
+		if r.hasName(name) {
+			listed, exact = true, exact || !r.Wild
+		}
+	}
+	return listed, exact
+}
+
 func (p *Policy) byNet() Verdict {
 	return Verdict{OK: true, Rule: fmt.Sprintf("net = %q", p.Net) + place(p.NetFrom, false)}
 }
