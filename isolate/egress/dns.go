@@ -31,8 +31,8 @@ const (
 	ttlRefused = 5
 )
 
-// An answer is what a question comes to: resources, or none and how long that holds.
-type answer struct {
+// A dnsAnswer is what a question comes to: resources, or none and how long that holds.
+type dnsAnswer struct {
 	code  dnsmessage.RCode
 	found []dnsmessage.ResourceBody
 	ttl   uint32
@@ -51,10 +51,10 @@ func (r *Resolver) Answer(ctx context.Context, message []byte, stream bool) []by
 	}
 	if err != nil {
 		r.denied(ctx, "", Verdict{Rule: "the DNS query is malformed: " + err.Error()})
-		return q.reply(answer{code: dnsmessage.RCodeFormatError}, stream)
+		return q.reply(dnsAnswer{code: dnsmessage.RCodeFormatError}, stream)
 	}
 	if code := q.unsupported(); code != dnsmessage.RCodeSuccess {
-		return q.reply(answer{code: code}, stream)
+		return q.reply(dnsAnswer{code: code}, stream)
 	}
 	return q.reply(r.resolve(ctx, q.question), stream)
 }
@@ -65,7 +65,7 @@ func (r *Resolver) denied(ctx context.Context, name string, v Verdict) {
 	}
 }
 
-func (r *Resolver) resolve(ctx context.Context, q dnsmessage.Question) answer {
+func (r *Resolver) resolve(ctx context.Context, q dnsmessage.Question) dnsAnswer {
 	spelled := strings.TrimSuffix(q.Name.String(), ".")
 	name := lowerASCII(spelled)
 	if isLocalhost(name) {
@@ -78,7 +78,7 @@ func (r *Resolver) resolve(ctx context.Context, q dnsmessage.Question) answer {
 		if _, err := NormalName(name); err != nil || strings.Contains(name, ".") {
 			r.denied(ctx, spelled, v)
 		}
-		return answer{code: dnsmessage.RCodeNameError, ttl: ttlRefused}
+		return dnsAnswer{code: dnsmessage.RCodeNameError, ttl: ttlRefused}
 	}
 	if q.Type != dnsmessage.TypeA && q.Type != dnsmessage.TypeAAAA {
 		return addresses(q.Type, netip.Addr{}, netip.Addr{})
@@ -88,27 +88,27 @@ func (r *Resolver) resolve(ctx context.Context, q dnsmessage.Question) answer {
 
 // assign answers for an allowed name. It has both addresses whichever the name
 // has: the host connects by what it finds.
-func (r *Resolver) assign(ctx context.Context, kind dnsmessage.Type, name string) answer {
+func (r *Resolver) assign(ctx context.Context, kind dnsmessage.Type, name string) dnsAnswer {
 	listed, exact := r.Policy.lists(name)
 	if r.Exists != nil && r.Policy.Net == NetPublic && !listed {
 		v4, v6, err := r.Exists(ctx, name)
 		switch {
 		case err != nil:
-			return answer{code: dnsmessage.RCodeServerFailure}
+			return dnsAnswer{code: dnsmessage.RCodeServerFailure}
 		case !v4 && !v6:
-			return answer{code: dnsmessage.RCodeNameError, ttl: ttlRefused}
+			return dnsAnswer{code: dnsmessage.RCodeNameError, ttl: ttlRefused}
 		}
 	}
 	v4, v6, ok := r.Names.assign(name, exact)
 	if !ok {
 		r.denied(ctx, name, Verdict{Rule: "too many names were asked for; no address is left to stand for it"})
-		return answer{code: dnsmessage.RCodeServerFailure}
+		return dnsAnswer{code: dnsmessage.RCodeServerFailure}
 	}
 	return addresses(kind, v4, v6)
 }
 
 // addresses answers with what there is of the type.
-func addresses(kind dnsmessage.Type, v4, v6 netip.Addr) answer {
+func addresses(kind dnsmessage.Type, v4, v6 netip.Addr) dnsAnswer {
 	switch kind {
 	case dnsmessage.TypeA:
 		return found(&dnsmessage.AResource{A: v4.As4()})
@@ -118,15 +118,15 @@ func addresses(kind dnsmessage.Type, v4, v6 netip.Addr) answer {
 		// One HINFO record says that nobody lists everything (RFC 8482 section 4.2).
 		return found(&dnsmessage.UnknownResource{Type: dnsmessage.TypeHINFO, Data: []byte("\x07RFC8482\x00")})
 	}
-	return answer{ttl: ttlEmpty}
+	return dnsAnswer{ttl: ttlEmpty}
 }
 
-func found(body dnsmessage.ResourceBody) answer {
-	return answer{found: []dnsmessage.ResourceBody{body}, ttl: ttlAddress}
+func found(body dnsmessage.ResourceBody) dnsAnswer {
+	return dnsAnswer{found: []dnsmessage.ResourceBody{body}, ttl: ttlAddress}
 }
 
 // reverse answers for an address, of which the sandbox knows its own.
-func (r *Resolver) reverse(kind dnsmessage.Type, a netip.Addr) answer {
+func (r *Resolver) reverse(kind dnsmessage.Type, a netip.Addr) dnsAnswer {
 	name, ok := r.Names.Lookup(a)
 	if a.IsLoopback() {
 		name, ok = "localhost", true
@@ -134,9 +134,9 @@ func (r *Resolver) reverse(kind dnsmessage.Type, a netip.Addr) answer {
 	pointer, err := dnsmessage.NewName(name + ".")
 	switch {
 	case !ok || err != nil:
-		return answer{code: dnsmessage.RCodeNameError, ttl: ttlRefused}
+		return dnsAnswer{code: dnsmessage.RCodeNameError, ttl: ttlRefused}
 	case kind != dnsmessage.TypePTR:
-		return answer{ttl: ttlEmpty}
+		return dnsAnswer{ttl: ttlEmpty}
 	}
 	return found(&dnsmessage.PTRResource{PTR: pointer})
 }

@@ -99,7 +99,7 @@ func (q *query) unsupported() dnsmessage.RCode {
 
 // reply writes an answer. The question is echoed as it was spelled: some clients
 // check the case of its letters (draft-vixie-dnsext-dns0x20).
-func (q *query) reply(a answer, stream bool) []byte {
+func (q *query) reply(a dnsAnswer, stream bool) []byte {
 	m := dnsmessage.Message{Header: dnsmessage.Header{
 		ID: q.header.ID, Response: true, OpCode: q.header.OpCode, RCode: a.code & 0xf,
 		RecursionDesired: q.header.RecursionDesired, RecursionAvailable: true, CheckingDisabled: q.header.CheckingDisabled,
