@@ -79,7 +79,7 @@ func TestResolver(t *testing.T) {
 		names.Assign(name)
 	}
 	r := &Resolver{
-		Policy: &Policy{Net: NetAllow, Allow: rules(t, "example.org:443", "*.b.example.org", "intranet")},
+		Policy: &Policy{Net: NetAllow, Allow: rulesOf(t, "example.org:443", "*.b.example.org", "intranet")},
 		Names:  names,
 		Exists: func(context.Context, string) (bool, bool, error) {
 			t.Error("mode allow asked the host")
@@ -245,7 +245,7 @@ func TestResolverLongest(t *testing.T) {
 func TestResolverExists(t *testing.T) {
 	var asked []string
 	r := &Resolver{
-		Policy: &Policy{Net: NetPublic, Allow: rules(t, "*.listed.example"), Deny: rules(t, "evil.example")},
+		Policy: &Policy{Net: NetPublic, Allow: rulesOf(t, "*.listed.example"), Deny: rulesOf(t, "evil.example")},
 		Names:  NewNames(100),
 		Exists: func(_ context.Context, name string) (v4, v6 bool, err error) {
 			asked = append(asked, name)
@@ -274,7 +274,7 @@ func TestResolverExists(t *testing.T) {
 func TestResolverFull(t *testing.T) {
 	var told int
 	r := &Resolver{
-		Policy: &Policy{Net: NetAllow, Allow: rules(t, "example.org", "a.example")}, Names: NewNames(1),
+		Policy: &Policy{Net: NetAllow, Allow: rulesOf(t, "example.org", "a.example")}, Names: NewNames(1),
 		Denied: func(context.Context, string, Verdict) { told++ },
 	}
 	first := shown(parseReply(t, r.Answer(t.Context(), askName(dnsmessage.TypeA, "example.org"), false)))

@@ -30,13 +30,13 @@ func TestSniffHead(t *testing.T) {
 // Corpus A 25: what the first bytes name is what the flow is for.
 func TestCheckHead(t *testing.T) {
 	const host = "example.org"
-	listed := &Policy{Net: NetAllow, Allow: rules(t, "*.example.org", host, "93.184.216.34")}
+	listed := &Policy{Net: NetAllow, Allow: rulesOf(t, "*.example.org", host, "93.184.216.34")}
 	public := &Policy{Net: NetPublic}
-	denying := &Policy{Net: NetPublic, Deny: rules(t, "evil.example")}
+	denying := &Policy{Net: NetPublic, Deny: rulesOf(t, "evil.example")}
 	below := &Policy{Net: NetPublic, Above: denying}
-	named := func(names ...string) string { return string(record(message(versions, sni(names...)))) }
+	named := func(names ...string) string { return string(tlsRecord(helloOf(versions, sni(names...)))) }
 	get := func(host string) string { return "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n" }
-	hidden := string(record(message(versions, sni(host), extension(extEncryptedHello, 0))))
+	hidden := string(tlsRecord(helloOf(versions, sni(host), extension(extEncryptedHello, 0))))
 	const connect = "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n"
 	for _, tt := range []struct {
 		p    *Policy
@@ -54,7 +54,7 @@ func TestCheckHead(t *testing.T) {
 		{listed, host, 443, named("example.org."), false},
 		{listed, host, 443, named("93.184.216.34"), false},
 		{listed, host, 443, named(host, "evil.example"), false},
-		{listed, host, 443, string(record(message(versions))), false},
+		{listed, host, 443, string(tlsRecord(helloOf(versions))), false},
 		{listed, host, 443, hidden, false},
 		{denying, host, 443, hidden, false},
 		{below, host, 443, hidden, false},
@@ -83,7 +83,7 @@ func TestCheckHead(t *testing.T) {
 		{public, "", 80, "GET / HTTP/1.1", true},
 		{denying, "", 443, named("evil.example"), false},
 		{denying, "", 443, named(host), true},
-		{denying, "", 443, string(record(message(versions))), true},
+		{denying, "", 443, string(tlsRecord(helloOf(versions))), true},
 		{denying, "", 80, get("evil.example"), false},
 		{denying, "", 80, get("93.184.216.34:80"), true},
 		{denying, "", 3128, connect, false},
@@ -109,7 +109,7 @@ func TestCheckHead(t *testing.T) {
 
 // With MaxHead bytes there is a verdict, whatever they are.
 func TestCheckHeadEnds(t *testing.T) {
-	p := &Policy{Net: NetAllow, Allow: rules(t, "example.org")}
+	p := &Policy{Net: NetAllow, Allow: rulesOf(t, "example.org")}
 	for _, piece := range []string{"a", "\r\n", "\x16\x03\x01\x00\x01\x01", "GET / HTTP/1.1\r\nHost: example.org\r\nA: b\r\n", "\x16\x03"} {
 		b := bytes.Repeat([]byte(piece), MaxHead/len(piece)+1)[:MaxHead]
 		for _, port := range []uint16{80, 443, 8080} {
@@ -122,7 +122,7 @@ func TestCheckHeadEnds(t *testing.T) {
 
 func FuzzCheckHead(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"), uint16(80))
-	f.Add(record(message(versions, sni("example.org"))), uint16(443))
+	f.Add(tlsRecord(helloOf(versions, sni("example.org"))), uint16(443))
 	f.Add([]byte("\r\nget / http/1.0\n"), uint16(8080))
 	p := &Policy{Net: NetAllow, Allow: []Rule{{Name: "example.org"}}}
 	f.Fuzz(func(t *testing.T, b []byte, port uint16) {

@@ -76,8 +76,8 @@ func sni(names ...string) []byte {
 	return extension(extServerName, vec16(list...)...)
 }
 
-// message is a ClientHello with extensions, in its handshake header.
-func message(extensions ...[]byte) []byte {
+// helloOf is a ClientHello with extensions, in its handshake header.
+func helloOf(extensions ...[]byte) []byte {
 	body := append([]byte{3, 3}, make([]byte, 32)...)
 	body = append(body, vec8()...)
 	body = append(body, vec16(0x13, 0x01, 0xc0, 0x2f)...)
@@ -88,7 +88,7 @@ func message(extensions ...[]byte) []byte {
 	return append([]byte{typeClientHello, 0, byte(len(body) >> 8), byte(len(body))}, body...)
 }
 
-func record(fragment []byte) []byte {
+func tlsRecord(fragment []byte) []byte {
 	return append([]byte{recordHandshake, 3, 1}, vec16(fragment...)...)
 }
 
@@ -98,11 +98,11 @@ var versions = extension(43, vec8(3, 4, 3, 3)...)
 func TestServerName(t *testing.T) {
 	split := func(n int, m []byte) (out []byte) {
 		for ; len(m) > n; m = m[n:] {
-			out = append(out, record(m[:n])...)
+			out = append(out, tlsRecord(m[:n])...)
 		}
-		return append(out, record(m)...)
+		return append(out, tlsRecord(m)...)
 	}
-	plain := message(versions, sni("example.org"))
+	plain := helloOf(versions, sni("example.org"))
 	for what, tt := range map[string]struct {
 		hello []byte
 		name  string
@@ -111,16 +111,16 @@ func TestServerName(t *testing.T) {
 		"crypto/tls 1.2":         {realHello(t, &tls.Config{ServerName: "example.org", MaxVersion: tls.VersionTLS12}), "example.org"},
 		"crypto/tls without SNI": {realHello(t, &tls.Config{InsecureSkipVerify: true}), ""},
 		"crypto/tls, an address": {realHello(t, &tls.Config{ServerName: "192.0.2.1"}), ""},
-		"ours":                   {record(plain), "example.org"},
-		"upper case":             {record(message(sni("EXAMPLE.org"))), "example.org"},
-		"no extensions":          {record(message()), ""},
-		"an empty list of them":  {record(message([]byte{})), ""},
+		"ours":                   {tlsRecord(plain), "example.org"},
+		"upper case":             {tlsRecord(helloOf(sni("EXAMPLE.org"))), "example.org"},
+		"no extensions":          {tlsRecord(helloOf()), ""},
+		"an empty list of them":  {tlsRecord(helloOf([]byte{})), ""},
 		"one byte a record":      {split(1, plain), "example.org"},
 		"records of 7 bytes":     {split(7, plain), "example.org"},
-		"more records behind":    {append(record(plain), 20, 3, 3, 0, 1, 1), "example.org"},
-		"garbage behind":         {append(record(plain), "garbage"...), "example.org"},
-		"as long as can be":      {split(maxRecord, message(sni("example.org"), extension(21, make([]byte, 60000)...))), "example.org"},
-		"record version 3.3":     {append([]byte{22, 3, 3}, record(plain)[3:]...), "example.org"},
+		"more records behind":    {append(tlsRecord(plain), 20, 3, 3, 0, 1, 1), "example.org"},
+		"garbage behind":         {append(tlsRecord(plain), "garbage"...), "example.org"},
+		"as long as can be":      {split(maxRecord, helloOf(sni("example.org"), extension(21, make([]byte, 60000)...))), "example.org"},
+		"record version 3.3":     {append([]byte{22, 3, 3}, tlsRecord(plain)[3:]...), "example.org"},
 	} {
 		name, err := ServerName(tt.hello)
 		if err != nil || name != tt.name {
@@ -143,9 +143,9 @@ func TestServerName(t *testing.T) {
 }
 
 func TestServerNameRefuses(t *testing.T) {
-	plain := message(sni("example.org"))
+	plain := helloOf(sni("example.org"))
 	swap := func(at int, to byte) []byte {
-		b := record(plain)
+		b := tlsRecord(plain)
 		b[at] = to
 		return b
 	}
@@ -155,33 +155,33 @@ func TestServerNameRefuses(t *testing.T) {
 	}{
 		"nothing of TLS":        {[]byte("GET / HTTP/1.1\r\n"), "not a TLS handshake"},
 		"SSLv2":                 {[]byte{0x80, 46, 1, 3, 1, 0, 21, 0, 0, 0, 16}, "not a TLS handshake"},
-		"an alert before":       {append([]byte{21, 3, 1, 0, 2, 1, 0}, record(plain)...), "not a TLS handshake"},
+		"an alert before":       {append([]byte{21, 3, 1, 0, 2, 1, 0}, tlsRecord(plain)...), "not a TLS handshake"},
 		"record version":        {swap(1, 2), "unknown version"},
 		"hello version":         {swap(9, 2), "unknown version"},
 		"a server's hello":      {swap(5, 2), "ClientHello"},
-		"another message first": {record(append([]byte{0, 0, 0, 0}, plain...)), "ClientHello"},
-		"another message after": {record(append(bytes.Clone(plain), plain...)), "another message"},
-		"an empty record":       {append(append(record(plain[:9]), record(nil)...), record(plain[9:])...), "empty"},
+		"another message first": {tlsRecord(append([]byte{0, 0, 0, 0}, plain...)), "ClientHello"},
+		"another message after": {tlsRecord(append(bytes.Clone(plain), plain...)), "another message"},
+		"an empty record":       {append(append(tlsRecord(plain[:9]), tlsRecord(nil)...), tlsRecord(plain[9:])...), "empty"},
 		"a record too long":     {[]byte{22, 3, 1, 0x40, 1}, "too long"},
-		"an alert between":      {append(append(record(plain[:9]), 21, 3, 1, 0, 2, 1, 0), record(plain[9:])...), "interrupted"},
-		"too long":              {record([]byte{1, 1, 0, 1}), "too long"},
-		"cut extensions":        {record(message([]byte{0, 9, 0, 5})), "malformed"},
-		"trailing bytes":        {record(append([]byte{1, 0, 0, byte(len(plain) - 4 + 1)}, append(plain[4:], 0)...)), "malformed"},
-		"two names":             {record(message(sni("example.org", "evil.example"))), "more than one"},
-		"the same name twice":   {record(message(sni("example.org", "example.org"))), "more than one"},
-		"no name":               {record(message(sni())), "malformed"},
-		"empty extension":       {record(message(extension(0))), "malformed"},
-		"an empty name":         {record(message(sni(""))), "1 to 253"},
-		"another type of name":  {record(message(extension(0, vec16(append([]byte{1}, vec16([]byte("example.org")...)...)...)...))), "not a host name"},
-		"bytes behind the list": {record(message(extension(0, append(vec16(append([]byte{0}, vec16([]byte("example.org")...)...)...), 0)...))), "malformed"},
-		"two extensions":        {record(message(sni("example.org"), sni("evil.example"))), "extension 0 twice"},
-		"another one twice":     {record(message(sni("example.org"), extension(43), extension(43))), "extension 43 twice"},
-		"a dot at the end":      {record(message(sni("example.org."))), "dot"},
-		"an address":            {record(message(sni("192.0.2.1"))), "unusual form"},
-		"an IPv6 address":       {record(message(sni("::1"))), "not a letter"},
-		"a NUL":                 {record(message(sni("example.org\x00.evil.example"))), "not a letter"},
-		"letters":               {record(message(sni("bücher.example"))), "ASCII form"},
-		"a control byte":        {record(message(sni("exa\x1bmple.org"))), "not a letter"},
+		"an alert between":      {append(append(tlsRecord(plain[:9]), 21, 3, 1, 0, 2, 1, 0), tlsRecord(plain[9:])...), "interrupted"},
+		"too long":              {tlsRecord([]byte{1, 1, 0, 1}), "too long"},
+		"cut extensions":        {tlsRecord(helloOf([]byte{0, 9, 0, 5})), "malformed"},
+		"trailing bytes":        {tlsRecord(append([]byte{1, 0, 0, byte(len(plain) - 4 + 1)}, append(plain[4:], 0)...)), "malformed"},
+		"two names":             {tlsRecord(helloOf(sni("example.org", "evil.example"))), "more than one"},
+		"the same name twice":   {tlsRecord(helloOf(sni("example.org", "example.org"))), "more than one"},
+		"no name":               {tlsRecord(helloOf(sni())), "malformed"},
+		"empty extension":       {tlsRecord(helloOf(extension(0))), "malformed"},
+		"an empty name":         {tlsRecord(helloOf(sni(""))), "1 to 253"},
+		"another type of name":  {tlsRecord(helloOf(extension(0, vec16(append([]byte{1}, vec16([]byte("example.org")...)...)...)...))), "not a host name"},
+		"bytes behind the list": {tlsRecord(helloOf(extension(0, append(vec16(append([]byte{0}, vec16([]byte("example.org")...)...)...), 0)...))), "malformed"},
+		"two extensions":        {tlsRecord(helloOf(sni("example.org"), sni("evil.example"))), "extension 0 twice"},
+		"another one twice":     {tlsRecord(helloOf(sni("example.org"), extension(43), extension(43))), "extension 43 twice"},
+		"a dot at the end":      {tlsRecord(helloOf(sni("example.org."))), "dot"},
+		"an address":            {tlsRecord(helloOf(sni("192.0.2.1"))), "unusual form"},
+		"an IPv6 address":       {tlsRecord(helloOf(sni("::1"))), "not a letter"},
+		"a NUL":                 {tlsRecord(helloOf(sni("example.org\x00.evil.example"))), "not a letter"},
+		"letters":               {tlsRecord(helloOf(sni("bücher.example"))), "ASCII form"},
+		"a control byte":        {tlsRecord(helloOf(sni("exa\x1bmple.org"))), "not a letter"},
 	} {
 		name, err := ServerName(tt.hello)
 		if err == nil || errors.Is(err, ErrMore) || !strings.Contains(err.Error(), tt.want) {
@@ -189,7 +189,7 @@ func TestServerNameRefuses(t *testing.T) {
 		}
 	}
 	// A hello that never ends is not waited for.
-	endless := bytes.Repeat(record([]byte{1}), MaxHead)
+	endless := bytes.Repeat(tlsRecord([]byte{1}), MaxHead)
 	if _, err := ServerName(endless); err == nil || errors.Is(err, ErrMore) {
 		t.Errorf("endless: %v", err)
 	}
@@ -211,7 +211,7 @@ func disagree(parse func([]byte) (string, error), b []byte) string {
 
 // With a planted mistake the comparison of the fuzz target finds a difference.
 func TestDisagree(t *testing.T) {
-	hello := record(message(versions, sni("example.org")))
+	hello := tlsRecord(helloOf(versions, sni("example.org")))
 	if d := disagree(ServerName, hello); d != "" {
 		t.Errorf("no mistake: %s", d)
 	}
@@ -228,11 +228,11 @@ func TestDisagree(t *testing.T) {
 func FuzzServerName(f *testing.F) {
 	f.Add(realHello(f, &tls.Config{ServerName: "example.org"}))
 	f.Add(realHello(f, &tls.Config{ServerName: "example.org", MaxVersion: tls.VersionTLS12}))
-	f.Add(record(message(versions, sni("example.org", "evil.example"))))
-	f.Add(record(message()))
-	small := message(versions, sni("a.example"))
-	f.Add(append(record(small[:20]), record(small[20:])...))
-	f.Add(append([]byte{21, 3, 1, 0, 2, 1, 0}, record(small)...))
+	f.Add(tlsRecord(helloOf(versions, sni("example.org", "evil.example"))))
+	f.Add(tlsRecord(helloOf()))
+	small := helloOf(versions, sni("a.example"))
+	f.Add(append(tlsRecord(small[:20]), tlsRecord(small[20:])...))
+	f.Add(append([]byte{21, 3, 1, 0, 2, 1, 0}, tlsRecord(small)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if d := disagree(ServerName, b); d != "" {
 			t.Error(d)

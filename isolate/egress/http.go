@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A request is what counts of the head of an HTTP/1 request.
-type request struct {
+// An httpRequest is what counts of the head of an HTTP/1 request.
+type httpRequest struct {
 	host    string // in the form of NormalName, or an address
 	connect bool   // it asks a proxy for a tunnel to the host
 }
@@ -23,39 +23,39 @@ func HTTPHost(b []byte) (string, error) {
 	return r.host, err
 }
 
-func parseRequest(b []byte) (request, error) {
+func parseRequest(b []byte) (httpRequest, error) {
 	b = b[:min(len(b), MaxHead)]
 	line, rest, err := headLine(b, len(b))
 	if err != nil {
-		return request{}, err
+		return httpRequest{}, err
 	}
 	method, target, err := parseRequestLine(line)
 	if err != nil {
-		return request{}, err
+		return httpRequest{}, err
 	}
 	var host string
 	found := false
 	for {
 		if line, rest, err = headLine(rest, len(b)); err != nil {
-			return request{}, err
+			return httpRequest{}, err
 		}
 		if line == "" {
 			break
 		}
 		name, value, err := parseField(line)
 		if err != nil {
-			return request{}, err
+			return httpRequest{}, err
 		}
 		if !strings.EqualFold(name, "Host") {
 			continue
 		}
 		if found {
-			return request{}, errors.New("the HTTP request has two Host fields")
+			return httpRequest{}, errors.New("the HTTP request has two Host fields")
 		}
 		host, found = value, true
 	}
 	if !found {
-		return request{}, errors.New("the HTTP request has no Host field")
+		return httpRequest{}, errors.New("the HTTP request has no Host field")
 	}
 	return joinTarget(method, target, host)
 }
@@ -122,12 +122,12 @@ func isToken(s string) bool {
 
 // joinTarget gives the one host that target and Host name. A target in absolute
 // form wins over Host in some servers and not in others (RFC 9112 section 3.2.2).
-func joinTarget(method, target, field string) (request, error) {
+func joinTarget(method, target, field string) (httpRequest, error) {
 	host, err := hostOf(field)
 	if err != nil {
-		return request{}, fmt.Errorf("the Host of the HTTP request: %w", err)
+		return httpRequest{}, fmt.Errorf("the Host of the HTTP request: %w", err)
 	}
-	r := request{host: host, connect: strings.EqualFold(method, "CONNECT")}
+	r := httpRequest{host: host, connect: strings.EqualFold(method, "CONNECT")}
 	authority := ""
 	switch {
 	case r.connect:
@@ -137,7 +137,7 @@ func joinTarget(method, target, field string) (request, error) {
 	default:
 		scheme, rest, ok := strings.Cut(target, "://")
 		if scheme = strings.ToLower(scheme); !ok || scheme != "http" && scheme != "https" {
-			return request{}, errors.New("the target of the HTTP request is malformed")
+			return httpRequest{}, errors.New("the target of the HTTP request is malformed")
 		}
 		if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 			rest = rest[:i]
@@ -147,9 +147,9 @@ func joinTarget(method, target, field string) (request, error) {
 	second, err := hostOf(authority)
 	switch {
 	case err != nil:
-		return request{}, fmt.Errorf("the target of the HTTP request: %w", err)
+		return httpRequest{}, fmt.Errorf("the target of the HTTP request: %w", err)
 	case second != host:
-		return request{}, fmt.Errorf("the HTTP request is for two hosts, %s and %s", second, host)
+		return httpRequest{}, fmt.Errorf("the HTTP request is for two hosts, %s and %s", second, host)
 	}
 	return r, nil
 }

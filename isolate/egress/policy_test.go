@@ -2,8 +2,8 @@ package egress
 
 import "testing"
 
-// rules parses rules and says where they stand.
-func rules(t testing.TB, texts ...string) (out []Rule) {
+// rulesOf parses rules and says where they stand.
+func rulesOf(t testing.TB, texts ...string) (out []Rule) {
 	t.Helper()
 	for _, text := range texts {
 		r, err := ParseRule(text)
