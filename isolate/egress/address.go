@@ -118,7 +118,7 @@ var carriers = [...]netip.Addr{
 
 // carried gives the IPv4 address that an address is nothing but a form of.
 func carried(a netip.Addr) (netip.Addr, bool) {
-	if !a.Is6() || a.IsUnspecified() || a.IsLoopback() {
+	if !a.Is6() || a == netip.IPv6Unspecified() || a == netip.IPv6Loopback() {
 		return netip.Addr{}, false
 	}
 	b := a.As16()

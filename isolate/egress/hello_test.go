@@ -189,8 +189,12 @@ func TestServerNameRefuses(t *testing.T) {
 		}
 	}
 	// A hello that never ends is not waited for.
-	endless := bytes.Repeat(tlsRecord([]byte{1}), MaxHead)
-	if _, err := ServerName(endless); err == nil || errors.Is(err, ErrMore) {
+	start := tlsRecord([]byte{typeClientHello, 0, 0xff, 0})
+	endless := append(start, bytes.Repeat(tlsRecord([]byte{1}), MaxHead/6)...)
+	if _, err := ServerName(endless[:MaxHead-1]); !errors.Is(err, ErrMore) {
+		t.Errorf("not at its end: %v", err)
+	}
+	if _, err := ServerName(endless); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("endless: %v", err)
 	}
 }
