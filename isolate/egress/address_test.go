@@ -143,6 +143,23 @@ func TestMayDialOpened(t *testing.T) {
 	}
 }
 
+// A range that is denied is denied in every form of its addresses.
+func TestMayDialDenied(t *testing.T) {
+	p := &Policy{Net: NetPublic, Deny: rulesOf(t, "8.8.8.0/24:443", "64:ff9b::9.9.9.0/120")}
+	for _, text := range []string{"8.8.8.8", "::ffff:8.8.8.8", "::8.8.8.8", "::ffff:0:8.8.8.8", "64:ff9b::8.8.8.8", "2606::5efe:8.8.8.8", "64:ff9b::9.9.9.9"} {
+		a := netip.MustParseAddr(text)
+		if v := p.MayDial(a, 443, nil); v.OK || !strings.HasPrefix(v.Rule, "deny ") || v.Mend != "" {
+			t.Errorf("%s: %+v", text, v)
+		}
+		if v := p.MayReach(a, 443); v.OK {
+			t.Errorf("reach %s: %+v", text, v)
+		}
+		if v := p.MayDial(a, 80, nil); !v.OK && text != "64:ff9b::9.9.9.9" {
+			t.Errorf("control: %s: %+v", text, v)
+		}
+	}
+}
+
 // The host's own addresses are refused though they are public and allowed (A 21).
 func TestMayDialOwn(t *testing.T) {
 	p := &Policy{Net: NetPublic, Allow: rulesOf(t, "93.184.216.34", "10.0.0.5", "2606::5")}

@@ -90,7 +90,7 @@ func (r *Resolver) resolve(ctx context.Context, q dnsmessage.Question) dnsAnswer
 // has: the host connects by what it finds.
 func (r *Resolver) assign(ctx context.Context, kind dnsmessage.Type, name string) dnsAnswer {
 	listed, exact := r.Policy.lists(name)
-	if r.Exists != nil && r.Policy.Net == NetPublic && !listed {
+	if r.Exists != nil && !listed {
 		v4, v6, err := r.Exists(ctx, name)
 		switch {
 		case err != nil:

@@ -36,32 +36,37 @@ func TestNames(t *testing.T) {
 
 // Corpus A 24: an address that stood for a name never stands for another one.
 func TestNamesForget(t *testing.T) {
-	n := NewNames(3)
+	n := NewNames(4)
 	kept, _, _ := n.assign("kept.example", true)
 	a, _, _ := n.Assign("a.example")
 	b, _, _ := n.Assign("b.example")
-	n.Lookup(a) // so b is the one that was not used for longest
-	c, _, ok := n.Assign("c.example")
+	c, _, _ := n.Assign("c.example")
+	n.Assign("a.example")
+	n.Lookup(b) // so c is the one that was not used for longest
+	d, _, ok := n.Assign("d.example")
 	if !ok {
 		t.Fatal("no room is made")
 	}
-	if _, ok := n.Lookup(b); ok {
-		t.Error("b.example is still there")
+	if _, ok := n.Lookup(c); ok {
+		t.Error("c.example is still there")
 	}
-	for addr, want := range map[netip.Addr]string{kept: "kept.example", a: "a.example", c: "c.example"} {
+	for addr, want := range map[netip.Addr]string{kept: "kept.example", a: "a.example", b: "b.example", d: "d.example"} {
 		if name, _ := n.Lookup(addr); name != want {
 			t.Errorf("%s is %q, want %s", addr, name, want)
 		}
 	}
-	if second, _, _ := n.Assign("b.example"); second == b || second == a {
-		t.Errorf("b.example is %s again", second)
-	}
+	given := map[netip.Addr]bool{kept: true, a: true, b: true, c: true, d: true}
 	for i := range 1000 {
-		if addr, _, ok := n.Assign(fmt.Sprint(i, ".example")); !ok || addr == kept || addr == a || addr == b || addr == c {
+		addr, _, ok := n.Assign(fmt.Sprint(i, ".example"))
+		if !ok || given[addr] {
 			t.Fatalf("%d: %s, %v", i, addr, ok)
 		}
+		given[addr] = true
 	}
-	if name, _ := n.Lookup(kept); name != "kept.example" || len(n.byName) != 3 || len(n.byIndex) != 3 || n.used.Len() != 3 {
+	if again, _, _ := n.Assign("c.example"); given[again] {
+		t.Errorf("c.example is %s", again)
+	}
+	if name, _ := n.Lookup(kept); name != "kept.example" || len(n.byName) != 4 || len(n.byIndex) != 4 || n.used.Len() != 4 {
 		t.Errorf("%q, %d, %d, %d", name, len(n.byName), len(n.byIndex), n.used.Len())
 	}
 }

@@ -39,6 +39,7 @@ func TestPolicyNames(t *testing.T) {
 		{listed, "a.example.org", 80, Verdict{OK: true, Rule: "allow *.example.org"}},
 		{listed, "a.b.example.org", 80, Verdict{OK: true, Rule: "allow *.example.org"}},
 		{listed, "xexample.org", 443, Verdict{Rule: "it is not in the allow list", Mend: "xexample.org:443"}},
+		{listed, "badexample.org", 443, Verdict{Rule: "it is not in the allow list", Mend: "badexample.org:443"}},
 		{listed, ".example.org", 443, Verdict{Rule: "it is not a name: a part between dots has 1 to 63 bytes"}},
 		{listed, "example.org.evil.example", 443, Verdict{Rule: "it is not in the allow list", Mend: "example.org.evil.example:443"}},
 		{listed, "a.bad.example.org", 443, Verdict{Rule: "deny *.bad.example.org (config.toml:4)"}},
