@@ -1,0 +1,174 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// A Published port is one of the sandbox's that a listener of the host leads to.
+type Published struct {
+	Listener net.Listener // Serve closes it
+	Port     uint16       // inside
+}
+
+// An Exit is the other side of a Gate, on the host. It believes nothing that the
+// gate says: it takes the ends of a connection from its socket, decides by the
+// policy, resolves the name and dials literal addresses that it checked. It
+// never reads a byte of a flow.
+type Exit struct {
+	Policy *Policy
+	// Resolve gives the addresses of a name, on the host.
+	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
+	// Own gives the host's own addresses, which are never dialled.
+	Own func() ([]netip.Addr, error)
+	// Dial connects to an address out in the world, and only to that.
+	Dial func(ctx context.Context, a netip.AddrPort) (net.Conn, error)
+	// DialHost connects to a port of the host's loopback, for forward.
+	DialHost func(ctx context.Context, port uint16) (net.Conn, error)
+	// Who finds the program of a socket inside; nil: none is found. Several
+	// goroutines may call it.
+	Who func(proto string, client, dest netip.AddrPort) Program
+	// Tell is called for every event, one at a time; while it runs, whoever has
+	// the next one waits.
+	Tell      func(Event)
+	Published []Published
+	Limits
+
+	// destOf gives where a connection was meant to go; nil: its LocalAddr. Tests
+	// that have no network namespace set it.
+	destOf func(c *net.TCPConn) netip.AddrPort
+}
+
+// Serve serves a gate until the link ends or ctx is over. Then every flow is
+// reset, every listener closed and, unless ctx is over, KindGate told and an
+// error given. An Exit serves one link.
+func (x *Exit) Serve(ctx context.Context, l Link) error {
+	s := &exitRun{Exit: x, post: post{link: l}, limits: x.Limits.whole(), laters: map[uint64]chan message{}}
+	s.limits.Flows = min(s.limits.Flows, mostFlows())
+	s.tally.tell = s.tell
+	s.flows = make(chan struct{}, s.limits.Flows)
+	s.dials = make(chan struct{}, s.limits.Dials)
+	s.lookups = make(chan struct{}, s.limits.Lookups)
+	s.denials = make(chan struct{}, 32)
+	s.asks = make(chan struct{}, s.limits.Lookups)
+	s.resolved.resolve = s.lookup
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, func() { l.Close() })
+
+	s.work.Go(func() { s.tally.run(s.ctx) })
+	for _, p := range x.Published {
+		s.work.Go(func() { s.publish(p) })
+	}
+	err := s.listen()
+
+	over := ctx.Err() != nil
+	cancel()
+	stop()
+	l.Close()
+	for _, p := range x.Published {
+		p.Listener.Close()
+	}
+	s.work.Wait()
+	s.tally.flush()
+	if over {
+		return nil
+	}
+	s.tell(Event{Kind: KindGate, Count: 1, Text: plain(err)})
+	return err
+}
+
+// exitRun is an Exit at work.
+type exitRun struct {
+	*Exit
+	post     post
+	calls    calls
+	limits   Limits
+	tally    tally
+	resolved resolved
+
+	flows   chan struct{} // slots: open flows
+	dials   chan struct{} // slots: flows being dialled
+	lookups chan struct{} // slots: names being asked for
+	asks    chan struct{} // slots: questions of the gate about names
+	denials chan struct{} // slots: refusals whose program is being looked for
+
+	ctx  context.Context // over when Serve is about to return
+	work sync.WaitGroup
+
+	telling sync.Mutex
+	mu      sync.Mutex
+	laters  map[uint64]chan message // flows whose head is awaited
+	own     []netip.Addr            // what Own said
+	ownTime time.Time               // and when
+}
+
+// listen gives the gate its policy and handles what it says until it is gone.
+func (s *exitRun) listen() error {
+	if err := s.post.send(message{Kind: msgPolicy, Policy: s.Policy, Limits: &s.limits}, nil); err != nil {
+		return fmt.Errorf("cannot give the gate its policy: %w", err)
+	}
+	for {
+		m, c, err := s.post.receive(maxMessage)
+		if errors.Is(err, io.EOF) {
+			return errors.New("the gate is gone")
+		}
+		if err != nil {
+			return fmt.Errorf("cannot hear the gate: %w", err)
+		}
+		s.take(m, c)
+	}
+}
+
+// take handles one message. What waits has a goroutine of its own, and of each
+// kind there is a bounded number.
+func (s *exitRun) take(m message, c net.Conn) {
+	conn, _ := c.(*net.TCPConn)
+	if c != nil && conn == nil {
+		c.Close()
+	}
+	switch m.Kind {
+	case msgOpen:
+		if conn != nil {
+			s.open(m, conn)
+			return
+		}
+	case msgForward:
+		if conn != nil {
+			s.forward(m, conn)
+			return
+		}
+	case msgReached:
+		a := answer{message: m}
+		if conn != nil {
+			a.conn = conn
+		}
+		s.calls.answer(a)
+		return
+	case msgHead:
+		s.head(m)
+	case msgExists:
+		s.exists(m)
+	case msgDenied:
+		s.denied(m)
+	}
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+// tell passes an event on.
+func (s *exitRun) tell(e Event) {
+	if s.Tell == nil {
+		return
+	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.Tell(e)
+}
