@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,12 +51,19 @@ func (t Table) queue(c *nftables.Conn) error {
 			out := &nftables.Rule{Table: table, Chain: chains[i]}
 			for _, p := range r {
 				out.Exprs = append(out.Exprs, p.exprs...)
+				if p.comment != "" {
+					out.UserData = userdata.AppendString(nil, commentType, p.comment)
+				}
 			}
 			c.AddRule(out)
 		}
 	}
 	return nil
 }
+
+// commentType marks a rule's comment (NFTNL_UDATA_RULE_COMMENT of libnftnl's
+// udata.h, which the library does not name).
+const commentType = 0
 
 // of is the chain as the library has it.
 func (c chain) of(t *nftables.Table) *nftables.Chain {

@@ -15,8 +15,9 @@ import (
 // expressions that the kernel runs. They are those that nft itself makes of the
 // text (`nft --debug=netlink`), which a test compares.
 type part struct {
-	text  string
-	exprs []expr.Any
+	text    string
+	exprs   []expr.Any
+	comment string // goes with the rule, and does nothing
 }
 
 // register is the kernel's register that conditions use (nft_registers,
@@ -43,9 +44,9 @@ func family(v6 bool) []expr.Any {
 
 func familyPart(v6 bool) part {
 	if v6 {
-		return part{"meta nfproto ipv6", family(true)}
+		return part{text: "meta nfproto ipv6", exprs: family(true)}
 	}
-	return part{"meta nfproto ipv4", family(false)}
+	return part{text: "meta nfproto ipv4", exprs: family(false)}
 }
 
 func load(base expr.PayloadBase, offset, length uint32) expr.Any {
@@ -73,7 +74,7 @@ func to(p netip.Prefix) part {
 	p = p.Masked()
 	v6 := p.Addr().Is6()
 	address := p.Addr().AsSlice()
-	out := part{addressWord(v6) + " " + prefixText(p), family(v6)}
+	out := part{text: addressWord(v6) + " " + prefixText(p), exprs: family(v6)}
 	if p.Bits() > 0 && p.Bits()%8 == 0 { // whole bytes need no mask
 		n := p.Bits() / 8
 		out.exprs = append(out.exprs, loadDestination(v6, n), equals(address[:n]))
@@ -93,7 +94,7 @@ func to(p netip.Prefix) part {
 // toSet holds for packets to an address of the set.
 func toSet(s set) part {
 	v6 := s.v6()
-	return part{addressWord(v6) + " @" + s.name, append(family(v6), loadDestination(v6, addressLen(v6)),
+	return part{text: addressWord(v6) + " @" + s.name, exprs: append(family(v6), loadDestination(v6, addressLen(v6)),
 		&expr.Lookup{SourceRegister: register, SetName: s.name})}
 }
 
@@ -112,7 +113,7 @@ func protocolNumber(name string) []byte {
 
 // protocol holds for packets of tcp or udp.
 func protocol(name string) part {
-	return part{"meta l4proto " + name, meta(expr.MetaKeyL4PROTO, protocolNumber(name))}
+	return part{text: "meta l4proto " + name, exprs: meta(expr.MetaKeyL4PROTO, protocolNumber(name))}
 }
 
 // destinationPort and sourcePort hold for tcp or udp packets to and from ports.
@@ -121,7 +122,7 @@ func destinationPort(proto string, low, high uint16) part { return port(proto, "
 func sourcePort(proto string, number uint16) part { return port(proto, "sport", 0, number, number) }
 
 func port(proto, word string, offset uint32, low, high uint16) part {
-	out := part{fmt.Sprintf("%s %s %d", proto, word, low), meta(expr.MetaKeyL4PROTO, protocolNumber(proto))}
+	out := part{text: fmt.Sprintf("%s %s %d", proto, word, low), exprs: meta(expr.MetaKeyL4PROTO, protocolNumber(proto))}
 	out.exprs = append(out.exprs, load(expr.PayloadBaseTransportHeader, offset, 2))
 	if low == high {
 		out.exprs = append(out.exprs, equals(binaryutil.BigEndian.PutUint16(low)))
@@ -146,7 +147,7 @@ func unreachable(v6 bool) part {
 	if v6 {
 		name, number = "icmpv6", 1
 	}
-	out := part{name + " type destination-unreachable", family(v6)}
+	out := part{text: name + " type destination-unreachable", exprs: family(v6)}
 	out.exprs = append(out.exprs, meta(expr.MetaKeyL4PROTO, protocolNumber(name))...)
 	out.exprs = append(out.exprs, load(expr.PayloadBaseTransportHeader, 0, 1), equals([]byte{number}))
 	return out
@@ -156,7 +157,7 @@ func unreachable(v6 bool) part {
 func arriving(device string) part {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, device)
-	return part{"iifname " + strconv.Quote(device), meta(expr.MetaKeyIIFNAME, name)}
+	return part{text: "iifname " + strconv.Quote(device), exprs: meta(expr.MetaKeyIIFNAME, name)}
 }
 
 // user holds for packets of a socket that somebody with such an id made: the
@@ -172,7 +173,7 @@ func user(low, high uint32) part {
 // cgroup holds for packets of a socket that was made in the cgroup of that path
 // and id or beneath it; level is how deep it lies (net/netfilter/nft_socket.c).
 func cgroup(path string, level uint32, id uint64) part {
-	return part{fmt.Sprintf("socket cgroupv2 level %d %s", level, strconv.Quote(path)), []expr.Any{
+	return part{text: fmt.Sprintf("socket cgroupv2 level %d %s", level, strconv.Quote(path)), exprs: []expr.Any{
 		&expr.Socket{Key: expr.SocketKeyCgroupv2, Level: level, Register: register},
 		equals(binary.NativeEndian.AppendUint64(nil, id)),
 	}}
@@ -180,32 +181,48 @@ func cgroup(path string, level uint32, id uint64) part {
 
 // count adds the packet to a counter of the table.
 func count(name string) part {
-	return part{"counter name " + strconv.Quote(name), []expr.Any{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}}
+	return part{text: "counter name " + strconv.Quote(name), exprs: []expr.Any{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}}
 }
 
 func accept() part {
-	return part{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}}
+	return part{text: "accept", exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}}
 }
 
 // goTo leaves the chain for another one and does not come back.
 func goTo(name string) part {
-	return part{"goto " + name, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: name}}}
+	return part{text: "goto " + name, exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: name}}}
+}
+
+// comment is for who reads the rules, and for Read. It stands last.
+func comment(text string) part {
+	return part{text: "comment " + strconv.Quote(text), comment: text}
+}
+
+// goesOn holds for TCP packets that do not ask for a new connection (RFC 9293
+// section 3.1: the flags are in the header's fourteenth byte).
+func goesOn() part {
+	const fin, syn, rst, ack = 0x01, 0x02, 0x04, 0x10
+	out := part{text: "tcp flags != syn / fin,syn,rst,ack", exprs: meta(expr.MetaKeyL4PROTO, protocolNumber("tcp"))}
+	out.exprs = append(out.exprs, load(expr.PayloadBaseTransportHeader, 13, 1),
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{fin | syn | rst | ack}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: []byte{syn}})
+	return out
 }
 
 // reset refuses a TCP packet as a closed port does.
 func reset() part {
-	return part{"reject with tcp reset", []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
+	return part{text: "reject with tcp reset", exprs: []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
 }
 
 // prohibit refuses any packet; its sender gets an error at once.
 func prohibit() part {
-	return part{"reject with icmpx admin-prohibited", []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}}
+	return part{text: "reject with icmpx admin-prohibited", exprs: []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}}
 }
 
 // atMost lets a rule go on for so many packets a second, and for a burst of so
 // many after silence.
 func atMost(perSecond uint64, burst uint32) part {
-	return part{fmt.Sprintf("limit rate %d/second burst %d packets", perSecond, burst), []expr.Any{
+	return part{text: fmt.Sprintf("limit rate %d/second burst %d packets", perSecond, burst), exprs: []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: perSecond, Unit: expr.LimitTimeSecond, Burst: burst},
 	}}
 }
@@ -214,7 +231,7 @@ func atMost(perSecond uint64, burst uint32) part {
 // (NFLOG, include/uapi/linux/netfilter/nfnetlink_log.h).
 func logTo(group uint16, bytes uint32) part {
 	const key = 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_QTHRESHOLD
-	return part{fmt.Sprintf("log group %d snaplen %d", group, bytes), []expr.Any{&expr.Log{Key: key, Group: group, Snaplen: bytes}}}
+	return part{text: fmt.Sprintf("log group %d snaplen %d", group, bytes), exprs: []expr.Any{&expr.Log{Key: key, Group: group, Snaplen: bytes}}}
 }
 
 // divert gives a TCP packet to the transparent listener at the address, with its
@@ -225,7 +242,7 @@ func divert(listener netip.AddrPort) part {
 	if listener.Addr().Is6() {
 		name, fam = "ip6", unix.NFPROTO_IPV6
 	}
-	return part{fmt.Sprintf("tproxy %s to %s", name, listener), []expr.Any{
+	return part{text: fmt.Sprintf("tproxy %s to %s", name, listener), exprs: []expr.Any{
 		&expr.Immediate{Register: register, Data: listener.Addr().AsSlice()},
 		&expr.Immediate{Register: unix.NFT_REG_2, Data: binaryutil.BigEndian.PutUint16(listener.Port())},
 		&expr.TProxy{Family: fam, TableFamily: unix.NFPROTO_INET, RegAddr: register, RegPort: unix.NFT_REG_2},
