@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if addr := os.Getenv("RCC_TEST_DIAL"); addr != "" {
 		os.Exit(dialOnce(addr))
 	}
+	if addr := os.Getenv("RCC_TEST_SERVE"); addr != "" {
+		os.Exit(serveOnce(addr))
+	}
 	os.Exit(m.Run())
 }
 
@@ -104,7 +107,7 @@ func inNamespace(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.CommandContext(ctx, self, "-test.run=^"+t.Name()+"$", "-test.v")
+	c := exec.CommandContext(ctx, self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=1m")
 	c.Env = append(os.Environ(), "RCC_TEST_NAMESPACE=1")
 	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}
 	if os.Getuid() != 0 {
@@ -157,20 +160,47 @@ func command(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
-// dialOnce is what this program does as another user: it connects, reads what
-// the server says, and tells by its status how that went.
+// dialOnce is what this program does as another user or in a cgroup: it connects,
+// reads what the server says, and tells by its status how that went. An address
+// that begins with udp: gets a packet.
 func dialOnce(addr string) int {
+	if a, ok := strings.CutPrefix(addr, "udp:"); ok {
+		if err := sendUDP(a); err != nil {
+			fmt.Println(err)
+			return 7
+		}
+		return 0
+	}
 	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
 		fmt.Println(err)
 		return 7
 	}
 	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
 	b := make([]byte, 2)
 	if _, err := c.Read(b); err != nil || string(b) != "hi" {
 		fmt.Println(err)
-		return 8
+		return 7
 	}
+	return 0
+}
+
+// serveOnce says "hi" to one who connects. It prints where.
+func serveOnce(addr string) int {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println(l.Addr())
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+	c, err := l.Accept()
+	if err != nil {
+		return 1
+	}
+	defer c.Close()
+	fmt.Fprint(c, "hi")
 	return 0
 }
 

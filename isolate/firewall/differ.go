@@ -18,26 +18,25 @@ func (l *Live) Differs(t Table) ([]string, error) {
 	if !slices.EqualFunc(l.Counters, slices.Sorted(slices.Values(t.counters)), func(c Counter, name string) bool { return c.Name == name }) {
 		out = append(out, "counters")
 	}
-	names := map[string]bool{}
-	for _, s := range t.sets {
-		names["set "+s.name] = slices.Equal(l.sets[s.name], elementKeys(s.elements()))
-	}
-	for _, c := range t.chains {
-		same, err := c.same(l)
-		if err != nil {
-			return nil, err
-		}
-		names["chain "+c.name] = same
-	}
 	// What is there and should not be differs as well.
+	same := map[string]bool{}
 	for name := range l.sets {
-		names["set "+name] = names["set "+name]
+		same["set "+name] = false
 	}
 	for name := range l.chains {
-		names["chain "+name] = names["chain "+name]
+		same["chain "+name] = false
 	}
-	for name, same := range names {
-		if !same {
+	for _, s := range t.sets {
+		same["set "+s.name] = slices.Equal(l.sets[s.name], elementKeys(s.elements()))
+	}
+	for _, c := range t.chains {
+		var err error
+		if same["chain "+c.name], err = c.same(l); err != nil {
+			return nil, err
+		}
+	}
+	for name, ok := range same {
+		if !ok {
 			out = append(out, name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
@@ -92,8 +93,13 @@ func (c chain) of(t *nftables.Table) *nftables.Chain {
 	return out
 }
 
-// loadError says what the kernel's answer means.
+// loadError says what the kernel's answer means. It answers each message; the
+// first refusal tells why nothing was done.
 func loadError(err error) error {
+	var first syscall.Errno
+	if errors.As(err, &first) {
+		err = first
+	}
 	switch {
 	case err == nil:
 		return nil

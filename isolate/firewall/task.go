@@ -11,6 +11,12 @@ type TaskRules struct {
 	LogGroup uint16
 }
 
+// What every task has.
+const (
+	TaskListener = 1
+	TaskLogGroup = 1
+)
+
 // Counters of a task's rules.
 const (
 	CounterFlows    = "flows"    // TCP packets that were given to the gate

@@ -125,8 +125,7 @@ func (w Wall) table(idOf func(string) (uint64, error)) (Table, error) {
 		return Table{}, errors.New("cannot make the rules: neither user ids nor cgroups tell which flows are of tasks")
 	}
 	var tasks []rule
-	exceptions := slices.SortedFunc(slices.Values(w.Accept), compareExceptions)
-	for _, e := range slices.Compact(exceptions) {
+	for _, e := range w.exceptions() {
 		tasks = append(tasks, e.rule())
 	}
 	tasks = append(tasks,
@@ -145,6 +144,11 @@ func (w Wall) table(idOf func(string) (uint64, error)) (Table, error) {
 	}
 	t.chains = append(t.chains, chain{"output", &hook{name: "output"}, output})
 	return t, nil
+}
+
+// exceptions are in order and each once, so that equal walls are equal rules.
+func (w Wall) exceptions() []Exception {
+	return slices.Compact(slices.SortedFunc(slices.Values(w.Accept), compareExceptions))
 }
 
 func (e Exception) rule() rule {
