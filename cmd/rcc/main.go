@@ -53,25 +53,26 @@ func main() {
 
 // cli is the command line. Its order is that of --help.
 type cli struct {
-	Task    taskCmd    `cmd:"" help:"Do a task: a tree of its own, a sandbox, an agent."`
-	Run     runCmd     `cmd:"" help:"Run a command in the same sandbox and keep nothing."`
-	List    listCmd    `cmd:"" help:"Show tasks, newest first."`
-	Diff    diffCmd    `cmd:"" help:"Show what a task changed."`
-	Merge   mergeCmd   `cmd:"" help:"Bring a task's result into a branch."`
-	Discard discardCmd `cmd:"" help:"Forget tasks."`
-	Undo    undoCmd    `cmd:"" help:"Take back the last merge or discard."`
-	Open    openCmd    `cmd:"" help:"Make a task an ordinary linked worktree and print its path."`
-	Shell   shellCmd   `cmd:"" help:"Open a shell in a task's sandbox."`
-	Exec    execCmd    `cmd:"" help:"Run a command in a task's sandbox."`
-	Log     logCmd     `cmd:"" help:"Show a task's output, or its events."`
-	Attach  attachCmd  `cmd:"" help:"Go back to a running task."`
-	Stop    stopCmd    `cmd:"" help:"End a running task and keep its work."`
-	Allow   allowCmd   `cmd:"" help:"Trust the repository's dev shell as it is now."`
-	Deny    denyCmd    `cmd:"" help:"Take such trust back."`
-	Hook    hookCmd    `cmd:"" help:"Let your shell or direnv enter dev shells by themselves."`
-	GC      gcCmd      `cmd:"" name:"gc" help:"Remove what is over, and take over what was interrupted."`
-	Doctor  doctorCmd  `cmd:"" help:"Tell what this machine can enforce, and how to mend what it cannot."`
-	Demo    demoCmd    `cmd:"" help:"Show the whole thing on a scratch repository."`
+	Task     taskCmd     `cmd:"" help:"Do a task: a tree of its own, a sandbox, an agent."`
+	Run      runCmd      `cmd:"" help:"Run a command in the same sandbox and keep nothing."`
+	List     listCmd     `cmd:"" help:"Show tasks, newest first."`
+	Diff     diffCmd     `cmd:"" help:"Show what a task changed."`
+	Merge    mergeCmd    `cmd:"" help:"Bring a task's result into a branch."`
+	Discard  discardCmd  `cmd:"" help:"Forget tasks."`
+	Undo     undoCmd     `cmd:"" help:"Take back the last merge or discard."`
+	Open     openCmd     `cmd:"" help:"Make a task an ordinary linked worktree and print its path."`
+	Shell    shellCmd    `cmd:"" help:"Open a shell in a task's sandbox."`
+	Exec     execCmd     `cmd:"" help:"Run a command in a task's sandbox."`
+	Log      logCmd      `cmd:"" help:"Show a task's output, or its events."`
+	Attach   attachCmd   `cmd:"" help:"Go back to a running task."`
+	Stop     stopCmd     `cmd:"" help:"End a running task and keep its work."`
+	Allow    allowCmd    `cmd:"" help:"Trust the repository's dev shell as it is now."`
+	Deny     denyCmd     `cmd:"" help:"Take such trust back."`
+	Firewall firewallCmd `cmd:"" help:"Put a second wall around private networks, on the host."`
+	Hook     hookCmd     `cmd:"" help:"Let your shell or direnv enter dev shells by themselves."`
+	GC       gcCmd       `cmd:"" name:"gc" help:"Remove what is over, and take over what was interrupted."`
+	Doctor   doctorCmd   `cmd:"" help:"Tell what this machine can enforce, and how to mend what it cannot."`
+	Demo     demoCmd     `cmd:"" help:"Show the whole thing on a scratch repository."`
 
 	Completion completionCmd `cmd:"" help:"Print shell completion."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

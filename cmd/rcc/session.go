@@ -383,6 +383,13 @@ func (s *session) further(hi hello) isolate.Program {
 	return s.program(hi.Args, env)
 }
 
+// The user ids of root's tasks are of a range that is not used by anybody else
+// (systemd's UIDS-GIDS.md, "Summary").
+const (
+	firstTaskUID = 1879048192
+	lastTaskUID  = 2147483647
+)
+
 // taskUser decides who the program is: the caller's own ids, or, when that is
 // root, ids of the task's own that nobody else on the machine has.
 func taskUser(r *Record, key string) error {
@@ -395,11 +402,10 @@ func taskUser(r *Record, key string) error {
 		return errors.New("cannot run as the root of a user namespace, which has no other user to give to the task; run rcc as an ordinary user")
 	}
 	r.UID, r.GID = 1000, 1000
-	// 1879048192 to 2147483647 is not used by anybody (systemd's
-	// UIDS-GIDS.md, "Summary"); a task's place in it follows from its name.
+	// A task's place in the range follows from its name.
 	h := fnv.New32a()
 	h.Write([]byte(filepath.Join(key, r.ID)))
-	r.HostUID = 1879048192 + int(h.Sum32()%(1<<28-1))
+	r.HostUID = firstTaskUID + int(h.Sum32()%(lastTaskUID-firstTaskUID))
 	r.HostGID = r.HostUID
 	return nil
 }

@@ -74,6 +74,7 @@ type Record struct {
 	Envrc      bool           `json:"envrc,omitempty"` // direnv starts its programs
 	Terminal   bool           `json:"terminal,omitempty"`
 	Timeout    time.Duration  `json:"timeout,omitempty"` // nanoseconds
+	Net        string         `json:"net,omitempty"`     // none, which empty means too; allow; public
 	UID        int            `json:"uid"`               // inside
 	GID        int            `json:"gid"`
 	HostUID    int            `json:"hostUID"` // as the host's kernel sees it
