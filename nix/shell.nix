@@ -18,6 +18,8 @@
   python3, # tests that try system calls from a program
   procps,
   util-linux,
+  nftables, # the firewall's rules are compared with what it makes of them
+  iproute2, # addresses and routes of the tests' networks
   shadow, # the ordinary user that root's tests run as too
   dpkg, # unpacks a source package
 }:
@@ -38,6 +40,8 @@ mkShell {
     python3
     procps
     util-linux
+    nftables
+    iproute2
     shadow
     dpkg
   ];

@@ -41,6 +41,8 @@
         "go"
         "hyperfine"
         "installShellFiles"
+        "iproute2"
+        "nftables"
         "nix"
         "procps"
         "python3"
