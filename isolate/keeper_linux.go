@@ -21,6 +21,13 @@ func keeper(w wire) error {
 	if err := loopbackUp(); err != nil {
 		return stepError("bring up the loopback device", err)
 	}
+	// Before there is an init: nothing of the program's runs before the rules
+	// stand.
+	if p.Net != NetNone {
+		if err := wayOut(w, p); err != nil {
+			return err
+		}
+	}
 	pid, err := startInit(p)
 	if err != nil {
 		return stepError("start the inner namespaces", err)

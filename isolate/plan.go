@@ -12,9 +12,24 @@ import (
 // Policy is what the sandbox allows. The zero value is not valid: Net must be
 // said.
 type Policy struct {
-	// Net is the way out: "none" leaves a loopback device and nothing else.
+	// Net is the way out: NetNone leaves a loopback device and nothing else;
+	// with NetAllow and NetPublic flows leave by Sandbox.Link, and who serves
+	// that decides which.
 	Net string `json:"net"`
+	// Forward are ports of the sandbox's loopback that lead out too, each once;
+	// not with NetNone.
+	Forward []uint16 `json:"forward,omitempty"`
+	// Publish are ports of programs inside that the link may ask for; not with
+	// NetNone.
+	Publish []uint16 `json:"publish,omitempty"`
 }
+
+// What a Policy's Net may be.
+const (
+	NetNone   = "none"
+	NetAllow  = "allow"
+	NetPublic = "public"
+)
 
 // Job is what a sandbox is made for. Paths of the host are absolute and real
 // (no symbolic link in them); paths inside are absolute and clean.
@@ -165,12 +180,12 @@ func (s Step) sources() []Step {
 type Plan struct {
 	Version  int    `json:"version"`
 	Hostname string `json:"hostname"`
-	Net      string `json:"net"`
-	Dir      string `json:"dir"`
-	UID      int    `json:"uid"`
-	GID      int    `json:"gid"`
-	HostUID  int    `json:"hostUID"`
-	HostGID  int    `json:"hostGID"`
+	Policy
+	Dir     string `json:"dir"`
+	UID     int    `json:"uid"`
+	GID     int    `json:"gid"`
+	HostUID int    `json:"hostUID"`
+	HostGID int    `json:"hostGID"`
 	// Privileged says that the supervisor is root: it clones the mounts (the
 	// program's host uid could not reach them) and drops the groups.
 	Privileged bool   `json:"privileged,omitempty"`
@@ -183,7 +198,7 @@ type Plan struct {
 	Env []string `json:"env"`
 }
 
-const planVersion = 1
+const planVersion = 2
 
 // maxPlan bounds an encoded plan; a store closure of ten thousand paths fits.
 const maxPlan = 16 << 20
@@ -214,8 +229,8 @@ func CheckTarget(target string) error {
 // NewPlan decides everything that a sandbox consists of. It reads nothing but
 // its arguments.
 func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
-	if policy.Net != "none" {
-		return nil, fmt.Errorf("cannot set up the network %q: known is none", policy.Net)
+	if err := checkNet(policy); err != nil {
+		return nil, err
 	}
 	if job.HostUID == 0 || job.HostGID == 0 {
 		return nil, errors.New("cannot run a program as the host's root: give it a user id of its own")
@@ -224,7 +239,7 @@ func NewPlan(policy Policy, job Job, host Host) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{
-		Version: planVersion, Hostname: Hostname, Net: policy.Net, Dir: job.Dir,
+		Version: planVersion, Hostname: Hostname, Policy: policy, Dir: job.Dir,
 		UID: job.UID, GID: job.GID, HostUID: job.HostUID, HostGID: job.HostGID,
 		Privileged: host.Root, Data: job.Data,
 	}
@@ -315,7 +330,7 @@ func (p *Plan) etc(host Host, job Job) {
 	file("hosts", "127.0.0.1 localhost "+Hostname+"\n::1 localhost ip6-localhost ip6-loopback\n")
 	file("hostname", Hostname+"\n")
 	file("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n")
-	file("resolv.conf", "# no network\n")
+	file("resolv.conf", p.resolvConf())
 	file("machine-id", strings.Repeat("0", 32)+"\n")
 }
 
@@ -362,6 +377,9 @@ func (p *Plan) check() error {
 	}
 	if p.HostUID <= 0 || p.HostGID <= 0 || p.UID < 0 || p.GID < 0 {
 		return errors.New("plan has a user id that is not allowed")
+	}
+	if err := checkNet(p.Policy); err != nil {
+		return err
 	}
 	for _, s := range p.Steps {
 		if !slices.Contains(stepTypes, s.Type) {

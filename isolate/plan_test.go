@@ -254,8 +254,8 @@ func FuzzDecodePlan(f *testing.F) {
 	}
 	b, _ := json.Marshal(p)
 	f.Add(b)
-	f.Add([]byte(`{"version":1,"hostUID":1,"hostGID":1,"steps":[{"type":"store","source":"/nix/store","target":"/nix/store","names":"00000000000000000000000000000000-a 00000000000000000000000000000000-b"}]}`))
-	f.Add([]byte(`{"version":1,"hostUID":1,"hostGID":1,"steps":[{"type":"bind","target":"/"}]}`))
+	f.Add([]byte(`{"version":2,"net":"none","hostUID":1,"hostGID":1,"steps":[{"type":"store","source":"/nix/store","target":"/nix/store","names":"00000000000000000000000000000000-a 00000000000000000000000000000000-b"}]}`))
+	f.Add([]byte(`{"version":2,"net":"none","hostUID":1,"hostGID":1,"steps":[{"type":"bind","target":"/"}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := DecodePlan(b)
 		if err != nil {

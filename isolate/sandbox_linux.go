@@ -31,6 +31,11 @@ type Sandbox struct {
 	keeper *exec.Cmd
 	stderr *boundedBuffer
 	init   int // pidfd
+	pid    int // init's, as the host counts
+
+	link     *link     // to the gate; nil without a way out
+	diag     *sockDiag // of the sandbox's network; nil without a way out
+	degraded []string
 
 	mu     sync.Mutex
 	nextID int
@@ -72,16 +77,28 @@ func Start(ctx context.Context, p *Plan) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.keeper = keeperCommand(p, theirs, plan, s.stderr)
+	given := []*os.File{theirs, plan}
+	if p.Net != NetNone {
+		gate, err := s.openLink()
+		if err != nil {
+			s.wire.conn.Close()
+			return nil, err
+		}
+		defer gate.Close()
+		given = append(given, gate)
+	}
+	s.keeper = keeperCommand(p, given, s.stderr)
 	if err := s.keeper.Start(); err != nil {
-		s.wire.conn.Close()
+		s.abandon()
 		return nil, cloneError(err)
 	}
-	theirs.Close()
+	for _, f := range given {
+		f.Close() // the keeper's alone: its end shall be seen
+	}
 	stop := context.AfterFunc(ctx, func() { s.keeper.Process.Kill() })
 	defer stop()
 	if err := s.stand(); err != nil {
-		s.wire.conn.Close()
+		s.abandon()
 		s.keeper.Process.Kill()
 		s.keeper.Wait()
 		if ctx.Err() != nil {
@@ -93,12 +110,12 @@ func Start(ctx context.Context, p *Plan) (*Sandbox, error) {
 	return s, nil
 }
 
-func keeperCommand(p *Plan, wire, plan *os.File, stderr *boundedBuffer) *exec.Cmd {
+func keeperCommand(p *Plan, given []*os.File, stderr *boundedBuffer) *exec.Cmd {
 	c := &exec.Cmd{
 		Path: stagePath, Args: []string{keeperName}, Dir: "/",
 		Env:        []string{"GOMAXPROCS=2"},
 		Stderr:     stderr,
-		ExtraFiles: []*os.File{wire, plan},
+		ExtraFiles: given, // wireFD, planFD, linkFD
 		SysProcAttr: &syscall.SysProcAttr{
 			// A session of its own: no terminal's ^C reaches the sandbox
 			// but through the supervisor.
@@ -132,25 +149,53 @@ func (s *Sandbox) stand() error {
 			return err
 		}
 	}
-	m, files, err := s.wire.receive()
-	for _, f := range files {
-		unix.Close(f)
+	if s.link != nil {
+		_, files, err := expect(s.wire, kindNetwork)
+		if err != nil {
+			return err
+		}
+		if len(files) != 1 {
+			closeAll(files)
+			return errors.New("the keeper did not send what shows the network's sockets")
+		}
+		s.diag = &sockDiag{fd: files[0]}
 	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("the sandbox ended before it stood: %w", err)
-	case m.Kind == kindError && m.Step == "":
-		return remoteError{m}
-	case m.Kind == kindError:
-		return &StepError{Step: m.Step, Err: remoteError{m}}
-	case m.Kind != kindReady:
-		return fmt.Errorf("unexpected %q from the sandbox", m.Kind)
+	m, files, err := expect(s.wire, kindReady)
+	closeAll(files)
+	if err != nil {
+		return err
 	}
 	// init waits for orders now, so the number is still its own.
 	if s.init, err = unix.PidfdOpen(m.sender, 0); err != nil {
 		return stepError("watch init", os.NewSyscallError("pidfd_open", err))
 	}
+	s.pid = m.sender
+	if err := s.awaitGate(); err != nil {
+		unix.Close(s.init)
+		return err
+	}
 	return nil
+}
+
+// expect receives a message of a kind; an error that a stage told of is one of
+// this function's. The descriptors are the caller's when there is no error.
+func expect(w wire, kind string) (message, []int, error) {
+	m, files, err := w.receive()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("the sandbox ended before it stood: %w", err)
+	case m.Kind == kindError && m.Step == "":
+		err = remoteError{m}
+	case m.Kind == kindError:
+		err = &StepError{Step: m.Step, Err: remoteError{m}}
+	case m.Kind != kind:
+		err = fmt.Errorf("unexpected %q from the sandbox", m.Kind)
+	}
+	if err != nil {
+		closeAll(files)
+		return m, nil, err
+	}
+	return m, files, nil
 }
 
 // awaitInit returns when init and, with it, every process of its pid namespace
@@ -436,7 +481,7 @@ func (s *Sandbox) Close() error {
 	s.wire.conn.CloseWrite() // init reads the end and goes
 	s.keeper.Wait()          // how it ended says nothing: it may have been killed
 	err := s.awaitInit()
-	s.wire.conn.Close()
+	s.abandon()
 	<-s.gone
 	if err != nil {
 		return fmt.Errorf("cannot end the sandbox: %w", err)

@@ -116,6 +116,29 @@ func (w *world) Close() error {
 
 func newWorld(t *testing.T, edit func(*Job)) *world {
 	t.Helper()
+	return newWorldNet(t, Policy{Net: NetNone}, edit)
+}
+
+func newWorldNet(t *testing.T, policy Policy, edit func(*Job)) *world {
+	t.Helper()
+	w := &world{}
+	p := worldPlan(t, policy, &w.tree, edit)
+	w.start(t, p)
+	return w
+}
+
+func (w *world) start(t *testing.T, p *Plan) {
+	t.Helper()
+	var err error
+	if w.Sandbox, err = Start(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+}
+
+// worldPlan is the plan of a world with this network; tree is set to its tree.
+func worldPlan(t *testing.T, policy Policy, place *string, edit func(*Job)) *Plan {
+	t.Helper()
 	tree := t.TempDir()
 	job := Job{
 		Dir: "/srv/proj", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent",
@@ -130,17 +153,12 @@ func newWorld(t *testing.T, edit func(*Job)) *world {
 	if edit != nil {
 		edit(&job)
 	}
-	p, err := NewPlan(Policy{Net: "none"}, job, LookHost(os.Environ()))
+	p, err := NewPlan(policy, job, LookHost(os.Environ()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sb, err := Start(context.Background(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{Sandbox: sb, tree: tree}
-	t.Cleanup(func() { w.Close() })
-	return w
+	*place = tree
+	return p
 }
 
 // sh runs a script inside and gives what it printed and its status.

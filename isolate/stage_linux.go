@@ -16,12 +16,14 @@ import (
 const (
 	keeperName = "rcc-keeper"
 	initName   = "rcc-init"
+	gateName   = "rcc-gate"
 )
 
 // Descriptors that each stage starts with, after 0, 1 and 2.
 const (
 	wireFD = 3
 	planFD = 4
+	linkFD = 5 // of the keeper, where there is a way out; it is the gate's wireFD
 )
 
 // self is this executable, also where its path cannot be reached by the uid
@@ -44,6 +46,8 @@ func Main() {
 		stage = keeper
 	case initName:
 		stage = initStage
+	case gateName:
+		stage = gate
 	default:
 		return
 	}

@@ -38,6 +38,9 @@ type message struct {
 	Error string `json:"error,omitempty"`
 	Errno int    `json:"errno,omitempty"`
 
+	// ready, from the gate: what the kernel could not take from it
+	Degraded []string `json:"degraded,omitempty"`
+
 	// sender is the process that sent it, as the kernel says and the receiver
 	// counts; 0 where SO_PASSCRED is not set (unix(7)).
 	sender int
@@ -45,12 +48,13 @@ type message struct {
 
 const (
 	kindMounts  = "mounts"  // to init: detached mounts, root only
-	kindReady   = "ready"   // from init: the sandbox stands
+	kindNetwork = "network" // from keeper: the rules stand; sock_diag's descriptor
+	kindReady   = "ready"   // from init: the sandbox stands; from gate
 	kindSpawn   = "spawn"   // to init
 	kindStarted = "started" // from init
 	kindSignal  = "signal"  // to init: to the process group of ID
 	kindExit    = "exit"    // from init
-	kindError   = "error"   // from keeper or init
+	kindError   = "error"   // from keeper, init or gate
 )
 
 // maxMessage bounds one message: what execve(2) takes, and some.
