@@ -15,12 +15,21 @@ import (
 // Load puts the table into the network namespace of the calling thread in place
 // of one of that name, wholly or not at all. It takes CAP_NET_ADMIN over the
 // user namespace that owns the network namespace.
-func (t Table) Load() error {
+func (t Table) Load() error { return t.load(t.queue) }
+
+// Create is Load for a network namespace that has no such table; to one that is
+// there it would add. It takes a fifth of the time: after a removal, even of
+// nothing, the kernel closes the socket only when all its processors have let go
+// of what they read, in some 10 ms (nft_rcv_nl_event and
+// nf_tables_trans_destroy_work in net/netfilter/nf_tables_api.c).
+func (t Table) Create() error { return t.load(t.fill) }
+
+func (t Table) load(queue func(*nftables.Conn) error) error {
 	c, err := nftables.New()
 	if err != nil {
 		return loadError(err)
 	}
-	if err := t.queue(c); err != nil {
+	if err := queue(c); err != nil {
 		return loadError(err)
 	}
 	return loadError(c.Flush())
@@ -32,6 +41,12 @@ func (t Table) queue(c *nftables.Conn) error {
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	c.AddTable(table)
 	c.DelTable(table)
+	return t.fill(c)
+}
+
+// fill writes the table and all that is in it.
+func (t Table) fill(c *nftables.Conn) error {
+	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	c.AddTable(table)
 	for _, name := range t.counters {
 		c.AddObj(&nftables.CounterObj{Table: table, Name: name})
