@@ -10,7 +10,10 @@ import (
 )
 
 // BenchmarkSandbox is the whole life of a sandbox that runs true(1).
-func BenchmarkSandbox(b *testing.B) { benchmarkLife(b, nil, nil) }
+func BenchmarkSandbox(b *testing.B) { benchmarkLife(b, NetNone, nil, nil) }
+
+// BenchmarkNetwork is the same with a way out.
+func BenchmarkNetwork(b *testing.B) { benchmarkLife(b, NetAllow, nil, nil) }
 
 // BenchmarkOverlay is the same with an overlay in it.
 func BenchmarkOverlay(b *testing.B) {
@@ -25,12 +28,12 @@ func BenchmarkOverlay(b *testing.B) {
 		work := task + "/work"
 		return errors.Join(exec.Command("rm", "-rf", work).Run(), os.Mkdir(work, 0o755), hostOwned(work))
 	}
-	benchmarkLife(b, fresh, func(j *Job) {
+	benchmarkLife(b, NetNone, fresh, func(j *Job) {
 		j.Binds = []Bind{{Target: "/srv/proj", Lower: []Layer{{lower, true}}, Upper: task}}
 	})
 }
 
-func benchmarkLife(b *testing.B, before func() error, edit func(*Job)) {
+func benchmarkLife(b *testing.B, net string, before func() error, edit func(*Job)) {
 	job := Job{Dir: "/", UID: 1000, GID: 1000, HostUID: os.Getuid(), HostGID: os.Getgid(), User: "agent"}
 	if os.Getuid() == 0 {
 		job.HostUID, job.HostGID = 1879048200, 1879048200
@@ -51,7 +54,7 @@ func benchmarkLife(b *testing.B, before func() error, edit func(*Job)) {
 			}
 			b.StartTimer()
 		}
-		p, err := NewPlan(Policy{Net: "none"}, job, LookHost(os.Environ()))
+		p, err := NewPlan(Policy{Net: net}, job, LookHost(os.Environ()))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -30,6 +30,7 @@ func gate(w wire) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return stepError("tie the gate to its keeper", err)
 	}
+	unix.Close(wireFD)
 	g, publish, err := openGate(os.Args[1:])
 	if err != nil {
 		return stepError("take over the gate's sockets", err)

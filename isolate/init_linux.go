@@ -28,6 +28,7 @@ func initStage(w wire) error {
 		return err
 	}
 	unix.Close(planFD)
+	unix.Close(wireFD)
 	if err := setUp(w, p); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ func keeper(w wire) error {
 	}
 	// The socket is init's now: a keeper that held it would keep the
 	// supervisor from seeing init's end.
+	unix.Close(wireFD)
 	w.conn.Close()
 	var ws unix.WaitStatus
 	for {

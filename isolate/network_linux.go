@@ -21,6 +21,10 @@ const refusedGroup = 1
 // wayOut makes the network namespace a place that leads nowhere but to the
 // gate. The keeper calls it before there is an init.
 func wayOut(w wire, p *Plan) error {
+	rules := make(chan error, 1)
+	go func() { // the slowest of all, for the kernel
+		rules <- firewall.Task(firewall.TaskRules{Listener: flowPort, LogGroup: refusedGroup}).Create()
+	}()
 	if err := routesHome(); err != nil {
 		return stepError("route the sandbox's network to itself", err)
 	}
@@ -29,13 +33,12 @@ func wayOut(w wire, p *Plan) error {
 	if err != nil {
 		return stepError("open the gate's sockets", err)
 	}
-	// Before the rules: a program of this size takes a while to start, and
-	// nobody is there who could connect.
+	// It starts while the rules are loaded: nobody is there who could connect.
 	if err := startGate(sockets); err != nil {
 		return stepError("start the gate", err)
 	}
 	unix.Close(linkFD)
-	if err := firewall.Task(firewall.TaskRules{Listener: flowPort, LogGroup: refusedGroup}).Load(); err != nil {
+	if err := <-rules; err != nil {
 		return stepError("guard the sandbox's network", err)
 	}
 	// It shows the sockets of this namespace to whoever holds it.
@@ -240,9 +243,9 @@ func startGate(s *gateSockets) error {
 		files = append(files, uintptr(g.fd))
 	}
 	_, err := syscall.ForkExec(self, args, &syscall.ProcAttr{
-		// With a number of processors given, Go's runtime reads no file of the
-		// cgroup's to follow its limit (updatemaxprocs in runtime/proc.go).
-		Env:   []string{"GOMAXPROCS=2"},
+		// Go's runtime shall not keep files of the cgroup open to follow its
+		// limit (defaultGOMAXPROCSInit in runtime/cgroup_linux.go).
+		Env:   []string{"GOMAXPROCS=2", "GODEBUG=containermaxprocs=0"},
 		Files: files,
 		Sys: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,

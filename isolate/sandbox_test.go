@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	stage := os.Getenv("RCC_TEST_STAGE")
 	if stage == "" {
 		stage = filepath.Join(dir, "stage")
-		build := exec.Command("go", "build", "-o", stage, "./testdata/stage")
+		build := exec.Command("go", "build", "-tags", "rccprobe", "-o", stage, "./testdata/stage")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build the stage: %v\n%s", err, out)

@@ -34,30 +34,25 @@ const self = "/proc/self/exe"
 // stagePath is what Start executes; tests have a program of their own.
 var stagePath = self
 
+var stages = map[string]func(wire) error{keeperName: keeper, initName: initStage, gateName: gate}
+
 // Main runs the stage that argv[0] names and does not return, or returns at
 // once when this is an ordinary start of the program.
 func Main() {
 	if len(os.Args) == 0 {
 		return
 	}
-	var stage func(wire) error
-	switch filepath.Base(os.Args[0]) {
-	case keeperName:
-		stage = keeper
-	case initName:
-		stage = initStage
-	case gateName:
-		stage = gate
-	default:
+	stage := stages[filepath.Base(os.Args[0])]
+	if stage == nil {
 		return
 	}
-	// Whatever the caller of rcc left open must not reach the program. Both
-	// stages name what they pass on.
+	// Whatever the caller of rcc left open must not reach the program. Every
+	// stage names what it passes on.
 	if err := unix.CloseRange(wireFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "cannot close inherited descriptors: rcc needs Linux 5.12 or newer")
 		os.Exit(125)
 	}
-	w, err := fileWire(os.NewFile(wireFD, "wire"))
+	w, err := inheritedWire()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rcc: this name is for rcc's own use")
 		os.Exit(125)
@@ -71,6 +66,17 @@ func Main() {
 		os.Exit(125)
 	}
 	os.Exit(0)
+}
+
+// inheritedWire leaves wireFD itself open: a stage passes it on, or closes it.
+func inheritedWire() (wire, error) {
+	fd, err := unix.FcntlInt(wireFD, unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return wire{}, err
+	}
+	f := os.NewFile(uintptr(fd), "wire")
+	defer f.Close() // fileWire has a descriptor of its own
+	return fileWire(f)
 }
 
 func report(w wire, err error) {

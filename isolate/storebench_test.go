@@ -36,7 +36,7 @@ func BenchmarkStore(b *testing.B) {
 				}
 				store = append(store, StoreDir+"/"+name)
 			}
-			benchmarkLife(b, nil, func(j *Job) { j.Tools, j.Store, j.StoreSource = ToolsBoth, store, dir })
+			benchmarkLife(b, NetNone, nil, func(j *Job) { j.Tools, j.Store, j.StoreSource = ToolsBoth, store, dir })
 		})
 	}
 }
