@@ -9,6 +9,7 @@
 //
 //	supervisor   the caller of Start, in the host's namespaces
 //	 └─ keeper   user namespace A, network namespace N (owned by A)
+//	     ├─ gate reads what programs send into N; no files, no programs
 //	     └─ init user namespace B inside A; mount, pid, ipc, uts, cgroup, time;
 //	         │   a root of its own; PID 1; reaps
 //	         └─ the program: no capabilities, no_new_privs
@@ -18,13 +19,15 @@
 // links or rules of N, which A owns (user_namespaces(7), "Interaction of user
 // namespaces and other types of namespaces").
 //
-// All three are the same executable, told apart by argv[0]; Main must be the
+// All of them are the same executable, told apart by argv[0]; Main must be the
 // first call of the program's main function. The plan reaches keeper and init
 // in a sealed memfd, everything after that over a socket pair:
 //
 //	supervisor                          keeper            init
 //	    │── memfd: Plan ──────────────────▶│── the same ─────▶│
-//	    │                                  │ lo up, clone     │
+//	    │                                  │ lo up            │
+//	    │◀──── network + sock_diag of N ── │ way out, gate    │
+//	    │                                  │ clone            │
 //	    │── mounts (root only): descriptors ────────────────▶ │ set-up steps
 //	    │◀─────────────────────────────── ready | error(step) │ drops all
 //	    │── spawn(id, argv, env, dir) + descriptors ────────▶ │ fork, exec
@@ -34,6 +37,25 @@
 //
 // When the socket closes, the supervisor is gone: init ends, and the kernel
 // kills whatever is left in its pid namespace (pid_namespaces(7)).
+//
+// # The way out
+//
+// N has no link. With Net other than NetNone every address is made N's own, so
+// that whatever programs send stays there; rules (package firewall) lead TCP to
+// the gate's listeners and refuse the rest, and DNS arrives at the gate since
+// every address does. The keeper opens all of the gate's sockets and keeps none:
+//
+//	keeper                      gate                                supervisor
+//	  │── sockets, link ─────────▶│ gives up all else                     │
+//	  │ loads the rules           │── ready | error(step) ──────────────▶ │
+//	  │ starts init               │◀═ egress: messages and connections ═▶ │ Sandbox.Link
+//
+// The gate is the one process that reads hostile bytes for us, so that it has
+// nothing to lose: it is without capabilities, Landlock and a list of system
+// calls (gatecalls_linux.go) hold it, its memory is bounded. When it ends, its
+// listeners end, and every connection is refused. What it passes to the
+// supervisor is believed only as far as the kernel says so: a descriptor has to
+// be a TCP connection, and where it was meant to go its socket knows.
 //
 // # The store
 //

@@ -38,7 +38,7 @@ var gateCalls = []gateCall{
 	{unix.SYS_MMAP, "Go's heap", []argRule{{2, unix.PROT_EXEC, []uint64{0}}, {3, unix.MAP_ANONYMOUS, []uint64{unix.MAP_ANONYMOUS}}}},
 	{unix.SYS_MUNMAP, "Go's heap", nil},
 	{unix.SYS_MADVISE, "Go's heap is given back", nil},
-	{unix.SYS_CLONE, "threads, as Go makes them and nothing else (cloneFlags in runtime/os_linux.go)", []argRule{{0, ^uint64(0), []uint64{goThread}}}},
+	{unix.SYS_CLONE, "threads, as Go makes them and nothing else (cloneFlags in runtime/os_linux.go)", []argRule{{0, ^uint64(0), []uint64{goThread, goThread | unix.CLONE_SETTLS}}}},
 	{unix.SYS_SIGALTSTACK, "a new thread", nil},
 	{unix.SYS_GETTID, "a new thread", nil},
 	{unix.SYS_RT_SIGPROCMASK, "a new thread", nil},
@@ -64,7 +64,8 @@ var publishCalls = []gateCall{
 	{unix.SYS_CONNECT, "a connection to a published port; Landlock knows which", nil},
 }
 
-// goThread are the flags of runtime.newosproc.
+// goThread are the flags of runtime.newosproc; on amd64 runtime.clone adds
+// CLONE_SETTLS (runtime/sys_linux_amd64.s).
 const goThread = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_SYSVSEM | unix.CLONE_THREAD
 
 // gateFilter lets the gate make those calls, and end by any other.

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strconv"
+	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +80,7 @@ var root = []byte("/\x00")
 // attempts are what a gate that was taken over would try. Each gives nil where
 // nothing holds it.
 var attempts = map[string]func() error{
-	"nothing":     func() error { return nil },
+	"work":        work,
 	"open":        func() error { f, err := os.Open("/etc/passwd"); f.Close(); return err },
 	"create":      func() error { return os.WriteFile(os.Args[3], nil, 0o600) },
 	"stat":        func() error { _, err := os.Stat("/"); return err },
@@ -113,6 +117,30 @@ var attempts = map[string]func() error{
 	"connect":     call(unix.SYS_CONNECT, none, 0, 0),
 	"transparent": call(unix.SYS_SETSOCKOPT, none, unix.SOL_IP, unix.IP_TRANSPARENT, 0, 0),
 	"dial":        func() error { return dial(os.Args[3]) },
+}
+
+// work is what Go's runtime does by itself: threads, memory, timers, preemption.
+func work() error {
+	var group sync.WaitGroup
+	stop := time.Now().Add(200 * time.Millisecond)
+	for range 32 {
+		group.Go(func() {
+			runtime.LockOSThread()
+			for n := 0; time.Now().Before(stop); n++ {
+				b := make([]byte, 1<<20)
+				b[n%len(b)] = 1
+				if n%50 == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+	for range 5 {
+		runtime.GC()
+	}
+	debug.FreeOSMemory()
+	group.Wait()
+	return nil
 }
 
 func fork() error {

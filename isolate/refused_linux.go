@@ -14,7 +14,7 @@ import (
 
 // What nfnetlink_log speaks (linux/netfilter/nfnetlink_log.h).
 const (
-	nflogPacket  = unix.NFNL_SUBSYS_ULOG<<8 | 0 // NFULNL_MSG_PACKET
+	nflogPacket  = unix.NFNL_SUBSYS_ULOG << 8   // NFULNL_MSG_PACKET
 	nflogConfig  = unix.NFNL_SUBSYS_ULOG<<8 | 1 // NFULNL_MSG_CONFIG
 	nflogCommand = 1                            // NFULA_CFG_CMD
 	nflogMode    = 2                            // NFULA_CFG_MODE

@@ -6,14 +6,25 @@
 //	stage cat PATH    what is in a file
 //	stage spoil PATH… for each whether anything could be changed
 //	stage env         the environment, sorted
+//	stage lookup NAME how many addresses a name has
+//	stage dial NETWORK ADDRESS...
+//	                  send a line to each, and tell what came back or why nothing did
+//	stage listen ADDRESS
+//	                  serve one connection after the other: its lines come back
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"rcc/isolate"
 )
@@ -47,9 +58,56 @@ func main() {
 		env := os.Environ()
 		slices.Sort(env)
 		fmt.Println(strings.Join(env, "\n"))
+	case "lookup":
+		list, err := net.LookupHost(args[0])
+		var dns *net.DNSError
+		fmt.Println(len(list), errors.As(err, &dns) && dns.IsNotFound)
+	case "dial":
+		for _, a := range args[1:] {
+			fmt.Println(dial(args[0], a))
+		}
+	case "listen":
+		l, err := net.Listen("tcp", args[0])
+		check(err)
+		fmt.Println("listening")
+		for {
+			c, err := l.Accept()
+			check(err)
+			go io.Copy(c, c)
+		}
 	default:
 		fail("unknown: " + os.Args[1])
 	}
+}
+
+// dial tells the line that an address answered with, or the error's number. On
+// port 80 it speaks HTTP with the address's host.
+func dial(network, address string) string {
+	c, err := net.DialTimeout(network, address, 5*time.Second)
+	if err == nil {
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		line := "hello\n"
+		if host, port, _ := net.SplitHostPort(address); port == "80" {
+			line = "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+		}
+		_, err = io.WriteString(c, line)
+	}
+	var answer string
+	if err == nil {
+		answer, err = bufio.NewReader(c).ReadString('\n')
+	}
+	var errno syscall.Errno
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &errno):
+		return fmt.Sprintf("%s %d", errno, int(errno))
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "no such name"
+	case err != nil:
+		return err.Error()
+	}
+	return strings.TrimSpace(answer)
 }
 
 // spoil tries what changes a file or folder and tells what worked, or "held".
