@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"rcc/isolate/egress"
 	"rcc/worktree"
 )
 
@@ -20,14 +21,14 @@ import (
 // (rcc.toml, read from the base commit, never from a tree) was written by
 // whoever commits: it may name agents and hooks, which run in a sandbox only, and
 // choose defaults that the user left open, but it never widens what a task sees
-// or how long it may run.
+// or how long it may run. What it says of the way out counts by the rules of
+// buildNet.
 type Config struct {
 	DefaultAgent Setting[string]
 	Agents       map[string]Agent
 
 	// Defaults of the flags of task and run.
 	Tree    Setting[string]        // "auto", "overlay" or "checkout"
-	Net     Setting[string]        // "none"
 	Timeout Setting[time.Duration] // 0: none
 	Detach  Setting[bool]
 	Dirty   Setting[bool]
@@ -41,6 +42,10 @@ type Config struct {
 	ShellTimeout Setting[time.Duration] // how long Nix may take; an hour
 
 	Hooks []hook // of both files, in the order that they run in
+
+	// The way out, as each file has it, and the content of the repository's file.
+	User, Repo netLayer
+	RepoFile   []byte
 }
 
 // A Setting is a value and the place it came from.
@@ -62,6 +67,10 @@ type Agent struct {
 	Name    string
 	Command []string // "{prompt}" stands for the prompt inside an argument
 	From    string   // "FILE:LINE"
+
+	Allow Setting[[]egress.Rule] // what it needs to reach, as in allow
+	Env   []string               // names of variables of the caller that it is given; of the user's file only
+	Repo  bool                   // the repository's file has it
 }
 
 // promptMark is what stands for the prompt in an agent's command.
@@ -125,7 +134,6 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		DefaultAgent: firstSet(user.DefaultAgent, repo.DefaultAgent),
 		Agents:       repo.Agents,
 		Tree:         firstSet(user.Tree, repo.Tree, Setting[string]{Value: defaultTree}),
-		Net:          firstSet(user.Net, repo.Net, Setting[string]{Value: "none"}),
 		Timeout:      firstSet(user.Timeout, repo.Timeout),
 		Detach:       firstSet(user.Detach, repo.Detach),
 		Dirty:        user.Dirty,
@@ -134,6 +142,9 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		Shell:        firstSet(user.Shell, repo.Shell, Setting[string]{Value: shellAuto}),
 		ShellTimeout: firstSet(user.ShellTimeout, Setting[time.Duration]{Value: defaultShellTimeout}),
 		Hooks:        append(user.Hooks, repo.Hooks...),
+		User:         user.User,
+		Repo:         repo.User,
+		RepoFile:     repoBytes,
 	}
 	c.Watch, c.Ignore = bothLists(user.Watch, repo.Watch), bothLists(user.Ignore, repo.Ignore)
 	for name, agent := range user.Agents {
@@ -181,10 +192,7 @@ func firstSet[T any](settings ...Setting[T]) Setting[T] {
 // split: it stays inside the argument that named it.
 func (c *Config) AgentCommand(name, prompt string) ([]string, error) {
 	const how = `put [agent.NAME] command = ["PROGRAM", "{prompt}"] into config.toml, or give a command after --`
-	if name == "" {
-		name = c.DefaultAgent.Value
-	}
-	if name == "" {
+	if name = c.agentName(name); name == "" {
 		if len(c.Agents) == 0 {
 			return nil, errors.New("cannot choose an agent: none is configured; " + how)
 		}
@@ -204,6 +212,15 @@ func (c *Config) AgentCommand(name, prompt string) ([]string, error) {
 		command[i] = strings.ReplaceAll(arg, promptMark, prompt)
 	}
 	return command, nil
+}
+
+// agentName is the agent that name means, which is the default one when it is
+// empty; "" when there is none.
+func (c *Config) agentName(name string) string {
+	if name == "" {
+		return c.DefaultAgent.Value
+	}
+	return name
 }
 
 // knownAgents lists the configured agents for an error.
@@ -227,12 +244,13 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 	}
 	c := &Config{Agents: map[string]Agent{}}
 	top := configSection{d, nil, d.root}
-	top.known("default_agent", "agent", "defaults", "shell", "hooks")
+	top.known(append([]string{"default_agent", "agent", "defaults", "shell", "hooks"}, layerKeys...)...)
+	c.User = decodeLayer(top, isRepo)
 
 	c.DefaultAgent = configText(top, "default_agent", `the name of an agent, such as "claude"`, nil)
 	if agents, ok := top.table("agent", "[agent.claude]"); ok {
 		for agentName := range agents.values {
-			if agent, ok := decodeAgent(agents, agentName); ok {
+			if agent, ok := decodeAgent(agents, agentName, isRepo); ok {
 				c.Agents[agentName] = agent
 			}
 		}
@@ -241,7 +259,7 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		defaults.known("tree", "net", "timeout", "detach", "dirty", "carry", "worktreeinclude", "shell")
 		c.Shell = configShell(defaults)
 		c.Tree = configText(defaults, "tree", `"auto", "overlay" or "checkout"`, treeKinds)
-		c.Net = configText(defaults, "net", `"none"`, []string{"none"})
+		c.oldNet(defaults, top)
 		c.Timeout = configDuration(defaults, "timeout")
 		c.Detach = configTruth(defaults, "detach")
 		c.Dirty = configTruth(defaults, "dirty")
@@ -273,6 +291,18 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		return nil, fmt.Errorf("%s:%d: %s", d.name, d.wrongLine, d.wrong)
 	}
 	return c, nil
+}
+
+// oldNet reads net where it stood while there was only "none".
+func (c *Config) oldNet(defaults, top configSection) {
+	if _, ok := defaults.values["net"]; !ok {
+		return
+	}
+	if _, both := top.values["net"]; both || defaults.values["net"] != netNone {
+		defaults.problem("net", `net stands at the top of the file, above [defaults]: net = "allow"`)
+		return
+	}
+	c.User.Net = Setting[string]{netNone, defaults.place("net")}
 }
 
 // configShell reads a choice as --shell takes it.
@@ -307,7 +337,7 @@ func decodeHooks(s configSection, inside bool) (out []hook) {
 }
 
 // decodeAgent reads [agent.NAME].
-func decodeAgent(agents configSection, name string) (Agent, bool) {
+func decodeAgent(agents configSection, name string, isRepo bool) (Agent, bool) {
 	if CheckID(name) != nil {
 		agents.problem(name, "%s cannot be an agent's name: letters, digits and . _ - only, %d at most", shownID(name), maxIDLen)
 		return Agent{}, false
@@ -316,7 +346,7 @@ func decodeAgent(agents configSection, name string) (Agent, bool) {
 	if !ok {
 		return Agent{}, false
 	}
-	s.known("command")
+	s.known("command", "allow", "env")
 	const want = `command must be a list of strings, such as ["claude", "-p", "{prompt}"]`
 	list, ok := s.values["command"].([]any)
 	if _, set := s.values["command"]; !set {
@@ -327,7 +357,10 @@ func decodeAgent(agents configSection, name string) (Agent, bool) {
 		s.problem("command", want)
 		return Agent{}, false
 	}
-	agent := Agent{Name: name, From: s.place("command")}
+	agent := Agent{Name: name, From: s.place("command"), Repo: isRepo, Allow: configRules(s, "allow", wantedAllow), Env: configEnv(s, isRepo)}
+	if isRepo {
+		s.onlyPublic("allow", agent.Allow.Value)
+	}
 	for _, v := range list {
 		arg, ok := v.(string)
 		switch {

@@ -19,6 +19,7 @@ type configDoc struct {
 	name      string
 	root      map[string]any
 	lines     map[keyPath]int
+	items     map[keyPath][]int // of the elements of a list
 	wrong     string
 	wrongLine int
 }
@@ -34,19 +35,38 @@ type configSection struct {
 // nested deeper than that is of no use here.
 type keyPath [3]string
 
-func (s configSection) line(key string) int {
-	var path keyPath
+func (s configSection) at(key string) (path keyPath) {
 	copy(path[:], append(slices.Clip(s.path), key))
-	return s.doc.lines[path]
+	return path
 }
+
+func (s configSection) line(key string) int { return s.doc.lines[s.at(key)] }
 
 func (s configSection) place(key string) string {
 	return fmt.Sprintf("%s:%d", s.doc.name, s.line(key))
 }
 
+// itemLine is the line of an element of the list under key.
+func (s configSection) itemLine(key string, i int) int {
+	if lines := s.doc.items[s.at(key)]; i < len(lines) {
+		return lines[i]
+	}
+	return s.line(key)
+}
+
+func (s configSection) itemPlace(key string, i int) string {
+	return fmt.Sprintf("%s:%d", s.doc.name, s.itemLine(key, i))
+}
+
 func (s configSection) problem(key, format string, args ...any) {
-	message, line := fmt.Sprintf(format, args...), s.line(key)
-	d := s.doc
+	s.doc.problem(s.line(key), fmt.Sprintf(format, args...))
+}
+
+func (s configSection) itemProblem(key string, i int, format string, args ...any) {
+	s.doc.problem(s.itemLine(key, i), fmt.Sprintf(format, args...))
+}
+
+func (d *configDoc) problem(line int, message string) {
 	if d.wrong == "" || line < d.wrongLine || line == d.wrongLine && message < d.wrong {
 		d.wrong, d.wrongLine = message, line
 	}
@@ -142,6 +162,24 @@ func configPaths(s configSection, key string) Setting[[]string] {
 	return list
 }
 
+// configEnv reads names of variables. What they hold is the caller's, which is
+// not for a repository to ask for.
+func configEnv(s configSection, isRepo bool) []string {
+	list := configList(s, "env", `a list of names of variables, such as ["API_KEY"]`)
+	if isRepo && list.From != "" {
+		s.problem("env", "env cannot be set by a repository, because it gives an agent variables of yours; set it in your own config.toml")
+	}
+	for i, name := range list.Value {
+		switch {
+		case strings.ContainsFunc(name, func(r rune) bool { return r != '_' && (r >= 0x80 || !isASCIIAlnum(byte(r))) }), name[0] <= '9':
+			s.itemProblem("env", i, "env has %s, which is not the name of a variable", shownID(name))
+		case name == "HOME", name == "PATH", strings.HasPrefix(name, "RCC_"):
+			s.itemProblem("env", i, "env has %s, which the sandbox sets by itself", shownID(name))
+		}
+	}
+	return list.Value
+}
+
 func configDuration(s configSection, key string) (out Setting[time.Duration]) {
 	v, ok := s.values[key]
 	if !ok {
@@ -174,7 +212,7 @@ func parseConfig(name string, data []byte) (*configDoc, error) {
 		return nil, fmt.Errorf("%s:1: the file is over %d KiB; a configuration is a page or two", name, maxConfigSize>>10)
 	}
 	data = slices.Clip(slices.Clone(data)) // the library finds positions by the slice's capacity
-	d := &configDoc{name: name, lines: map[keyPath]int{}}
+	d := &configDoc{name: name, lines: map[keyPath]int{}, items: map[keyPath][]int{}}
 	if err := toml.Unmarshal(data, &d.root); err != nil {
 		line := 1
 		var at *toml.DecodeError
@@ -187,18 +225,22 @@ func parseConfig(name string, data []byte) (*configDoc, error) {
 	return d, nil
 }
 
-// findLines notes the line of each key, in the order of the file.
+// findLines notes the line of each key and of each element of a list, in the
+// order of the file.
 func (d *configDoc) findLines(data []byte) {
 	var p unstable.Parser
 	p.Reset(data)
 	line, seen := 1, 0
-	note := func(path keyPath, key *unstable.Node) {
-		if at := int(key.Raw.Offset); at > seen {
+	lineOf := func(n *unstable.Node) int {
+		if at := int(n.Raw.Offset); at > seen {
 			line += bytes.Count(data[seen:at], []byte("\n"))
 			seen = at
 		}
-		if d.lines[path] == 0 {
-			d.lines[path] = line
+		return line
+	}
+	note := func(path keyPath, key *unstable.Node) {
+		if at := lineOf(key); d.lines[path] == 0 {
+			d.lines[path] = at
 		}
 	}
 	// walk takes the keys of one expression, and those in its inline tables.
@@ -210,7 +252,17 @@ func (d *configDoc) findLines(data []byte) {
 				note(path, it.Node())
 			}
 		}
-		if depth < len(path) && n.Kind == unstable.KeyValue && n.Value().Kind == unstable.InlineTable {
+		if n.Kind != unstable.KeyValue {
+			return path, depth
+		}
+		if depth <= len(path) && n.Value().Kind == unstable.Array {
+			for it := n.Value().Children(); it.Next(); {
+				if child := it.Node(); child.Kind != unstable.Comment {
+					d.items[path] = append(d.items[path], lineOf(child))
+				}
+			}
+		}
+		if depth < len(path) && n.Value().Kind == unstable.InlineTable {
 			for it := n.Value().Children(); it.Next(); {
 				if child := it.Node(); child.Kind == unstable.KeyValue {
 					walk(path, depth, child)

@@ -45,8 +45,8 @@ defaults = { timeout = "10m", tree = "auto", detach = false }
 	if got := c.Agents["team"]; got.Command[0] != "team-agent" || got.From != "rcc.toml:2" || got.Name != "team" {
 		t.Errorf("the repository's agent: %+v", got)
 	}
-	if c.Tree != (Setting[string]{"checkout", "config.toml:11"}) || c.Net != (Setting[string]{"none", "config.toml:12"}) {
-		t.Errorf("tree %+v, net %+v", c.Tree, c.Net)
+	if c.Tree != (Setting[string]{"checkout", "config.toml:11"}) || c.User.Net != (Setting[string]{"none", "config.toml:12"}) {
+		t.Errorf("tree %+v, net %+v", c.Tree, c.User.Net)
 	}
 	if c.Timeout != (Setting[time.Duration]{10 * time.Minute, "rcc.toml:4"}) {
 		t.Errorf("timeout %+v", c.Timeout)
@@ -79,7 +79,7 @@ func TestLoadConfigBuiltIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Tree.Value != "auto" || c.Net.Value != "none" || c.Timeout.Value != 0 || c.Detach.Value || c.Dirty.Value {
+	if c.Tree.Value != "auto" || c.User.Net.From != "" || c.Timeout.Value != 0 || c.Detach.Value || c.Dirty.Value {
 		t.Errorf("%+v", c)
 	}
 	if c.Tree.Origin() != "built in" {
@@ -119,9 +119,9 @@ func TestTimeoutOnlyTightens(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
-		{"\n\ncolour = 1\n", `c:3: unknown key "colour"; known here: default_agent, agent, defaults`},
+		{"\n\ncolour = 1\n", `c:3: unknown key "colour"; known here: default_agent, agent, defaults, shell, hooks, net, allow, deny, forward, publish`},
 		{"Default_Agent = 'x'\n", `c:1: unknown key "Default_Agent"; known here:`},
-		{"[agent.a]\ncommand = ['x']\nargs = 1\n", `c:3: unknown key "args" in [agent.a]; known here: command`},
+		{"[agent.a]\ncommand = ['x']\nargs = 1\n", `c:3: unknown key "args" in [agent.a]; known here: command, allow, env`},
 		{"[defaults]\nmemory = '4G'\n", `c:2: unknown key "memory" in [defaults]; known here: tree, net, timeout, detach, dirty`},
 		{"defaults = { tree = 'auto',\n  x = 1 }\n", `c:2: unknown key "x" in [defaults]`},
 		{"defaults.x.y.z = 1\n", `c:1: unknown key "x" in [defaults]`},
@@ -154,7 +154,7 @@ func TestConfigErrors(t *testing.T) {
 		{"[agent.'']\ncommand = ['x']\n", `c:1: "" cannot be an agent's name`},
 
 		{"[defaults]\ntree = 'copy'\n", `c:2: tree must be "auto", "overlay" or "checkout", not "copy"`},
-		{"[defaults]\nnet = 'public'\n", `c:2: net must be "none", not "public"`},
+		{"[defaults]\nnet = 'public'\n", `c:2: net stands at the top of the file, above [defaults]: net = "allow"`},
 		{"[defaults]\ntimeout = 30\n", `c:2: timeout must be a duration such as "30m" or "1h30m", not 30`},
 		{"[defaults]\ntimeout = '-1m'\n", `c:2: timeout must be a duration`},
 		{"[defaults]\ntimeout = '0s'\n", `c:2: timeout must be a duration`},
@@ -345,7 +345,7 @@ func FuzzConfig(f *testing.F) {
 					t.Errorf("agent %s: %q, %v", name, command, err)
 				}
 			}
-			for _, from := range []string{c.DefaultAgent.From, c.Tree.From, c.Net.From, c.Timeout.From, c.Detach.From, c.Dirty.From} {
+			for _, from := range []string{c.DefaultAgent.From, c.Tree.From, c.User.Net.From, c.Timeout.From, c.Detach.From, c.Dirty.From} {
 				if strings.HasSuffix(from, ":0") {
 					t.Errorf("a setting has no line: %s", from)
 				}

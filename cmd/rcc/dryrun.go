@@ -23,6 +23,7 @@ type dryView struct {
 	Shell      *dryShell     `json:"shell,omitempty"` // null for the host's tools
 	From       []string      `json:"from"`            // which file each setting came from
 	Hooks      []hook        `json:"hooks,omitempty"`
+	Network    dryNetwork    `json:"network"`
 	Plan       *isolate.Plan `json:"plan"`
 }
 
@@ -38,9 +39,17 @@ type dryShell struct {
 	HostToo bool     `json:"hostToo,omitempty"`
 }
 
+// dryNetwork is what a task may reach.
+type dryNetwork struct {
+	Net   string    `json:"net"`
+	Lines []netLine `json:"lines"` // each with where it stands
+	Notes []string  `json:"notes,omitempty"`
+}
+
 // dryRun prints the plan and makes nothing, not even a folder. run says that it
-// is for rcc run, which has no hooks.
-func (st *start) dryRun(ctx context.Context, flags *startFlags, run bool) error {
+// is for rcc run, which has no hooks; agent names the configured agent, if one is
+// used.
+func (st *start) dryRun(ctx context.Context, flags *startFlags, agent string, run bool) error {
 	env := st.env
 	s := &session{env: env, rec: st.record, repo: st.repo, task: st.store.task(st.record.ID)}
 	shell, err := st.dryShell(ctx, flags.Shell, s)
@@ -60,11 +69,16 @@ func (st *start) dryRun(ctx context.Context, flags *startFlags, run bool) error 
 		return err
 	}
 	plan.Env = append(plan.Env, s.programEnv()...)
+	network, err := st.netSource().plan(ctx, flags.netFlags, agent)
+	if err != nil {
+		return err
+	}
 	v := dryView{
 		ID: st.record.ID, Repository: st.repo.Path, Base: st.record.Base, Dirty: st.record.Dirty,
 		Tree: kind, Command: st.record.Command, Shell: shell, Plan: plan,
+		Network: dryNetwork{network.Policy.Net, network.Lines, network.Notes},
 		From: []string{
-			"tree: " + st.config.Tree.Origin(), "shell: " + st.config.Shell.Origin(), "net: " + st.config.Net.Origin(), "timeout: " + st.config.Timeout.Origin(),
+			"tree: " + st.config.Tree.Origin(), "shell: " + st.config.Shell.Origin(), "timeout: " + st.config.Timeout.Origin(),
 			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "carry: " + st.config.Carry.Origin(), "worktreeinclude: " + st.config.Include.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),
 		},
 	}
@@ -154,7 +168,12 @@ func (v dryView) print(env *surroundings) error {
 	}
 	p := v.Plan
 	line("user", "%d:%d inside, %d:%d on the host", p.UID, p.GID, p.HostUID, p.HostGID)
-	line("network", "%s", p.Net)
+	for _, l := range v.Network.Lines {
+		line(networkLabel(l.Kind), "%s (%s)", l.Text, l.From)
+	}
+	for _, n := range v.Network.Notes {
+		line("note", "%s", n)
+	}
 	line("hostname", "%s", p.Hostname)
 	for _, e := range p.Env {
 		line("env", "%s", e)
@@ -181,6 +200,15 @@ func (v dryView) print(env *surroundings) error {
 	}
 	_, err := env.stdout.WriteString(b.String())
 	return err
+}
+
+// networkLabel is how a kind of netLine is called in a plan, where other things
+// are said as well.
+func networkLabel(kind string) string {
+	if kind == "net" {
+		return "network"
+	}
+	return kind
 }
 
 // treeKind is the kind of tree that a task will have, as far as is known.

@@ -23,13 +23,13 @@ type startFlags struct {
 	Name    string         `help:"Name of the task (default: from the prompt)." placeholder:"ID"`
 	Base    string         `help:"Commit to start from (default: HEAD)." placeholder:"REV"`
 	Dirty   *bool          `help:"Carry uncommitted and untracked work along." negatable:""`
-	Net     string         `help:"The way out: none." enum:"none," default:"" placeholder:"none"`
 	Timeout *time.Duration `help:"End the command after this time, such as 30m; its status is then 124." placeholder:"DURATION"`
 	Shell   string         `help:"The tools: auto, flake, flake#NAME, flake+host or host." placeholder:"SHELL"`
 	Refresh bool           `help:"Evaluate the dev shell again."`
 	Tree    string         `help:"Kind of tree: auto, overlay or checkout." enum:"auto,overlay,checkout," default:"" placeholder:"KIND"`
 	DryRun  bool           `help:"Print the plan and do nothing."`
 	JSON    bool           `name:"json" help:"Print the result as JSON; the command's output goes to standard error."`
+	netFlags
 }
 
 type taskCmd struct {
@@ -71,7 +71,11 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	if c.DryRun {
-		return st.dryRun(ctx, &c.startFlags, false)
+		agent := ""
+		if command == nil {
+			agent = st.config.agentName(c.Agent)
+		}
+		return st.dryRun(ctx, &c.startFlags, agent, false)
 	}
 	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
 		return err
@@ -280,12 +284,12 @@ func readConfig(ctx context.Context, env *surroundings, repo *worktree.Repo, sig
 		return nil, err
 	}
 	var inRepo []byte
-	if sight.Has("rcc.toml") {
-		if inRepo, _, err = repo.ReadFile(ctx, sight.Commit, "rcc.toml"); err != nil {
+	if sight.Has(repoConfigName) {
+		if inRepo, _, err = repo.ReadFile(ctx, sight.Commit, repoConfigName); err != nil {
 			return nil, err
 		}
 	}
-	return LoadConfig(path, user, "rcc.toml", inRepo)
+	return LoadConfig(path, user, repoConfigName, inRepo)
 }
 
 // checkText refuses what rcc could not write down and pass on unchanged: records
@@ -374,7 +378,7 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	if c.DryRun {
-		return st.dryRun(ctx, &c.startFlags, true)
+		return st.dryRun(ctx, &c.startFlags, "", true)
 	}
 	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
 		return err
