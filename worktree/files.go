@@ -67,6 +67,37 @@ func (r *Repo) Blobs(ctx context.Context, ids []string, each func(i int, content
 	return nil
 }
 
+// SmallBlobs is Blobs for content of limit bytes at most: what is larger is nil.
+func (r *Repo) SmallBlobs(ctx context.Context, ids []string, limit int64, each func(i int, content []byte) error) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	objects, err := openObjects(ctx, r.git, call{dir: r.dir()})
+	if err != nil {
+		return err
+	}
+	defer objects.close()
+	var sizes []int64
+	if err := objects.sizes(ids, "blob", func(n int64) error {
+		sizes = append(sizes, n)
+		return nil
+	}); err != nil {
+		return err
+	}
+	for i, id := range ids {
+		var content []byte
+		if sizes[i] <= limit {
+			if content, err = objects.read(id, "blob"); err != nil {
+				return err
+			}
+		}
+		if err := each(i, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Export writes files into dir, an empty folder: their bytes as git keeps them,
 // no filter and no line ending applied, so that the result follows from the ids
 // alone. A submodule is an empty folder. Nothing is written outside of dir,

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,12 +19,25 @@ type Sight struct {
 	Tree   string // id of its tree
 	Taken  bool   // the branch rcc/<id> is there
 
-	top  map[string]bool // the names in its top folder
-	refs []byte          // as git for-each-ref has printed them
+	top  map[string]topEntry // what is in its top folder, by name
+	refs []byte              // as git for-each-ref has printed them
 }
 
+// A topEntry is what a tree object has under one name: the mode without leading
+// zeros, and the id.
+type topEntry struct{ mode, id string }
+
 // Has tells whether the commit has something of that name in its top folder.
-func (s *Sight) Has(name string) bool { return s.top[name] }
+func (s *Sight) Has(name string) bool {
+	_, ok := s.top[name]
+	return ok
+}
+
+// File is the id of the content of a regular file in the top folder.
+func (s *Sight) File(name string) (id string, ok bool) {
+	e := s.top[name]
+	return e.id, e.mode == "100644" || e.mode == "100755"
+}
 
 // Look opens the repository that dir, an absolute path, lies in, and looks at
 // the commit that rev names and at the branch of a task.
@@ -111,23 +125,23 @@ func (g *Git) askSight(ctx context.Context, dir, rev, id string) (*Sight, error)
 	if err != nil {
 		return nil, errNotSeen
 	}
-	return &Sight{Commit: commit.id, Tree: tree.id, Taken: branch.kind != "", top: namesIn(data[:tree.size], len(tree.id)/2)}, nil
+	return &Sight{Commit: commit.id, Tree: tree.id, Taken: branch.kind != "", top: entriesIn(data[:tree.size], len(tree.id)/2)}, nil
 }
 
-// namesIn are the names in a tree object of the user's own: unlike parseTree, it
-// has nothing to say about them.
-func namesIn(tree []byte, idBytes int) map[string]bool {
-	names := map[string]bool{}
+// entriesIn is what a tree object of the user's own has: unlike parseTree, it has
+// nothing to say about it.
+func entriesIn(tree []byte, idBytes int) map[string]topEntry {
+	entries := map[string]topEntry{}
 	for {
-		_, rest, ok := bytes.Cut(tree, []byte(" "))
+		mode, rest, ok := bytes.Cut(tree, []byte(" "))
 		if !ok {
-			return names
+			return entries
 		}
 		name, rest, ok := bytes.Cut(rest, []byte{0})
 		if !ok || len(rest) < idBytes {
-			return names
+			return entries
 		}
-		names[string(name)] = true
+		entries[string(name)] = topEntry{string(mode), hex.EncodeToString(rest[:idBytes])}
 		tree = rest[idBytes:]
 	}
 }
