@@ -98,7 +98,7 @@ func collectShells(env *surroundings, all bool) error {
 	if len(removed) > 0 {
 		env.say("removed %s from the cache; nix-collect-garbage frees what only they used", plural(len(removed), "unused dev shell"))
 	}
-	for _, name := range []string{listsName, exportsName, stampsName} {
+	for _, name := range []string{listsName, exportsName, stampsName, knownName} {
 		err = errors.Join(err, removeOld(filepath.Join(env.dirs.Cache, name), age))
 	}
 	return err

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"rcc/hooks"
-	"rcc/isolate/egress"
 	"rcc/worktree"
 )
 
@@ -90,6 +89,3 @@ func (c *Config) repoAsks() string {
 func (st *start) netSource() netSource {
 	return netSource{env: st.env, repo: st.repo, sight: st.sight, store: st.store, config: st.config}
 }
-
-// project works out what projectMark stands for.
-func (n netSource) project(context.Context) ([]egress.Rule, []netLine, error) { return nil, nil, nil }
