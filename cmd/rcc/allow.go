@@ -23,17 +23,28 @@ func (c *allowCmd) Help() string {
 
 Says that you have looked at the Nix code of this repository's dev shell, at the
 files that it names, and at the .envrc here; that Nix may evaluate and build it, as you, on this
-machine; and that rcc hook and direnv may enter it, which runs its shellHook. It is
+machine; and that rcc hook and direnv may enter it, which runs its shellHook.
+Says as well that tasks may reach what its rcc.toml asks for, which is shown. It is
 about that content, in this repository: a change of it asks again. rcc deny takes
 it back.`
 }
 
 func (c *allowCmd) Run(env *surroundings) error {
+	policies, err := trustablePolicies(context.Background(), env, c.Base)
+	if err != nil {
+		return err
+	}
 	found, s, err := trustable(env, c.Base)
 	if err != nil {
 		return err
 	}
+	if len(policies)+len(found) == 0 {
+		return errNothingToAllow
+	}
 	trust := s.trust()
+	if err := allowPolicies(env, trust, policies); err != nil {
+		return err
+	}
 	for _, t := range found {
 		grant := hooks.Grant{Files: hookFiles(t.content.Files), ImportFromDerivation: c.ImportFromDerivation, When: time.Now().UTC()}
 		if err := trust.Allow(hooks.KindFlake, t.hash, grant); err != nil {
@@ -94,7 +105,7 @@ func (c *denyCmd) Run(env *surroundings) error {
 		if err != nil {
 			return err
 		}
-		for _, kind := range []string{hooks.KindFlake, hooks.KindEnvrc} {
+		for _, kind := range []string{hooks.KindFlake, hooks.KindEnvrc, hooks.KindPolicy} {
 			if err := s.trust().DenyAll(kind); err != nil {
 				return err
 			}
@@ -102,8 +113,18 @@ func (c *denyCmd) Run(env *surroundings) error {
 		env.say("nothing of this repository is allowed any more")
 		return nil
 	}
+	policies, err := trustablePolicies(context.Background(), env, "")
+	if err != nil {
+		return err
+	}
 	found, s, err := trustable(env, "")
 	if err != nil {
+		return err
+	}
+	if len(policies)+len(found) == 0 {
+		return errNothingToAllow
+	}
+	if err := denyPolicies(env, s.trust(), policies); err != nil {
 		return err
 	}
 	for _, t := range found {
@@ -181,9 +202,6 @@ func trustable(env *surroundings, base string) ([]trustableContent, store, error
 		if t != nil && !slices.ContainsFunc(out, func(o trustableContent) bool { return o.hash == t.hash }) {
 			out = append(out, *t)
 		}
-	}
-	if len(out) == 0 {
-		return nil, s, nothing("there is nothing to allow: neither flake.nix nor shell.nix is tracked here")
 	}
 	return out, s, nil
 }

@@ -236,6 +236,14 @@ func (c *Config) knownAgents() string {
 	return "known: " + someIDs(names)
 }
 
+// The keys of the tables. rcc init explains each.
+var (
+	topKeys     = append([]string{"default_agent", "agent", "defaults", "shell", "hooks"}, layerKeys...)
+	agentKeys   = []string{"command", "allow", "env"}
+	defaultKeys = []string{"tree", "net", "timeout", "detach", "dirty", "carry", "worktreeinclude", "shell"}
+	shellKeys   = []string{"watch", "ignore", "timeout"}
+)
+
 // decodeConfig reads one file. In the repository's, what would widen is refused.
 func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 	d, err := parseConfig(name, data)
@@ -244,7 +252,7 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 	}
 	c := &Config{Agents: map[string]Agent{}}
 	top := configSection{d, nil, d.root}
-	top.known(append([]string{"default_agent", "agent", "defaults", "shell", "hooks"}, layerKeys...)...)
+	top.known(topKeys...)
 	c.User = decodeLayer(top, isRepo)
 
 	c.DefaultAgent = configText(top, "default_agent", `the name of an agent, such as "claude"`, nil)
@@ -256,7 +264,7 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		}
 	}
 	if defaults, ok := top.table("defaults", "[defaults]"); ok {
-		defaults.known("tree", "net", "timeout", "detach", "dirty", "carry", "worktreeinclude", "shell")
+		defaults.known(defaultKeys...)
 		c.Shell = configShell(defaults)
 		c.Tree = configText(defaults, "tree", `"auto", "overlay" or "checkout"`, treeKinds)
 		c.oldNet(defaults, top)
@@ -276,7 +284,7 @@ func decodeConfig(name string, data []byte, isRepo bool) (*Config, error) {
 		}
 	}
 	if shell, ok := top.table("shell", `[shell] watch = ["rust-toolchain.toml"]`); ok {
-		shell.known("watch", "ignore", "timeout")
+		shell.known(shellKeys...)
 		c.Watch = configPaths(shell, "watch")
 		c.Ignore = configPaths(shell, "ignore")
 		c.ShellTimeout = configDuration(shell, "timeout")
@@ -346,7 +354,7 @@ func decodeAgent(agents configSection, name string, isRepo bool) (Agent, bool) {
 	if !ok {
 		return Agent{}, false
 	}
-	s.known("command", "allow", "env")
+	s.known(agentKeys...)
 	const want = `command must be a list of strings, such as ["claude", "-p", "{prompt}"]`
 	list, ok := s.values["command"].([]any)
 	if _, set := s.values["command"]; !set {

@@ -66,7 +66,8 @@ type cli struct {
 	Log      logCmd      `cmd:"" help:"Show a task's output, or its events."`
 	Attach   attachCmd   `cmd:"" help:"Go back to a running task."`
 	Stop     stopCmd     `cmd:"" help:"End a running task and keep its work."`
-	Allow    allowCmd    `cmd:"" help:"Trust the repository's dev shell as it is now."`
+	Init     initCmd     `cmd:"" help:"Write a configuration with every key explained."`
+	Allow    allowCmd    `cmd:"" help:"Trust the repository's dev shell, and what its rcc.toml asks for, as they are now."`
 	Deny     denyCmd     `cmd:"" help:"Take such trust back."`
 	Firewall firewallCmd `cmd:"" help:"Put a second wall around private networks, on the host."`
 	Hook     hookCmd     `cmd:"" help:"Let your shell or direnv enter dev shells by themselves."`
