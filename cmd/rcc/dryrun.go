@@ -19,6 +19,7 @@ type dryView struct {
 	Dirty      bool          `json:"dirty"`
 	Tree       string        `json:"tree"`
 	Command    []string      `json:"command"`
+	Env        []string      `json:"env,omitempty"` // names of the caller's variables that the command is given
 	Timeout    string        `json:"timeout,omitempty"`
 	Shell      *dryShell     `json:"shell,omitempty"` // null for the host's tools
 	From       []string      `json:"from"`            // which file each setting came from
@@ -75,7 +76,7 @@ func (st *start) dryRun(ctx context.Context, flags *startFlags, agent string, ru
 	}
 	v := dryView{
 		ID: st.record.ID, Repository: st.repo.Path, Base: st.record.Base, Dirty: st.record.Dirty,
-		Tree: kind, Command: st.record.Command, Shell: shell, Plan: plan,
+		Tree: kind, Command: st.record.Command, Env: st.record.Env, Shell: shell, Plan: plan,
 		Network: dryNetwork{network.Policy.Net, network.Lines, network.Notes},
 		From: []string{
 			"tree: " + st.config.Tree.Origin(), "shell: " + st.config.Shell.Origin(), "timeout: " + st.config.Timeout.Origin(),
@@ -177,6 +178,9 @@ func (v dryView) print(env *surroundings) error {
 	line("hostname", "%s", p.Hostname)
 	for _, e := range p.Env {
 		line("env", "%s", e)
+	}
+	for _, name := range v.Env {
+		line("env", "%s as it is here", name)
 	}
 	for _, s := range p.Steps {
 		text := s.Target

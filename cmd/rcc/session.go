@@ -318,7 +318,7 @@ func (s *session) command(ctx context.Context, sb *isolate.Sandbox, input bool) 
 	if err := s.phase("command"); err != nil {
 		return exitCannot, err
 	}
-	if err := s.hub.start(sb, s.program(s.rec.Command, s.programEnv()), input); err != nil {
+	if err := s.hub.start(sb, s.program(s.rec.Command, append(s.programEnv(), s.agentEnv()...)), input); err != nil {
 		return exitCannot, s.notInShell(err)
 	}
 	return s.wait(ctx, s.hub.proc)
@@ -371,6 +371,15 @@ func (s *session) programEnv() []string {
 	// Nix, where there is one, evaluates without a store, and refuses the rest by
 	// itself (Nix manual, "Dummy Store"); without this it would try to make one.
 	return append(append(env, "NIX_REMOTE=dummy://"), s.hookEnv...)
+}
+
+// agentEnv are the variables that the user's configuration gives to the agent.
+func (s *session) agentEnv() []string {
+	caller := s.env.caller
+	if caller == nil {
+		caller = s.env.environ
+	}
+	return selectEnv(caller, s.rec.Env)
 }
 
 // further is one more program in the sandbox, as a client asks for it; more of

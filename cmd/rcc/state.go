@@ -42,6 +42,7 @@ type Record struct {
 	Tip      string    `json:"tip"`   // commit of the result, "" while there is none
 	Prompt   string    `json:"prompt"`
 	Command  []string  `json:"command"`
+	Env      []string  `json:"env,omitempty"` // names of variables of the caller that the command is given; what they hold is never written down
 	Created  time.Time `json:"created"`
 	Finished time.Time `json:"finished,omitzero"`
 	Exit     *int      `json:"exit"` // null while it runs

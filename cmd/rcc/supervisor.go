@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -36,9 +37,10 @@ const (
 type orders struct {
 	Dir    string        `json:"dir"` // the task's folder
 	Size   *isolate.Size `json:"size,omitempty"`
-	Client bool          `json:"client"` // a first client will connect
-	Input  bool          `json:"input"`  // and feed the program
-	Whole  bool          `json:"whole"`  // it is given all of the caller's environment
+	Client bool          `json:"client"`        // a first client will connect
+	Input  bool          `json:"input"`         // and feed the program
+	Whole  bool          `json:"whole"`         // it is given all of the caller's environment
+	Env    []string      `json:"env,omitempty"` // names of variables that the task's command is given
 }
 
 // firstClient is how long a supervisor waits for the client that started it.
@@ -63,7 +65,7 @@ func startSupervisor(env *surroundings, o orders, lock *os.File) (*exec.Cmd, err
 	defer log.Close()
 	c := &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{supervisorName, string(arg)}, Dir: "/",
-		Env: selectEnv(env.environ, supervised), Stdout: log, Stderr: log,
+		Env: selectEnv(env.environ, append(slices.Clip(supervised), o.Env...)), Stdout: log, Stderr: log,
 		ExtraFiles:  []*os.File{lock, listener},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}

@@ -60,6 +60,7 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 		if rec.Command, err = st.config.AgentCommand(c.Agent, c.Prompt); err != nil {
 			return err
 		}
+		rec.Env = st.config.Agents[st.config.agentName(c.Agent)].Env
 	} else if c.Agent != "" {
 		return usage("cannot use both --agent and a command after --; choose one")
 	} else if len(command) == 0 {
@@ -98,7 +99,7 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 		return err
 	}
 	defer lock.Close()
-	sup, err := startSupervisor(env, orders{Dir: t.dir, Size: size, Client: !detach, Input: !detach, Whole: len(hooksNamed(rec.Hooks, false, hookAfterTask)) > 0}, lock)
+	sup, err := startSupervisor(env, orders{Dir: t.dir, Size: size, Client: !detach, Input: !detach, Env: rec.Env, Whole: len(hooksNamed(rec.Hooks, false, hookAfterTask)) > 0}, lock)
 	if err != nil {
 		rec.State, rec.Reason = stateFailed, oneLine(err)
 		return errors.Join(err, t.save(rec))
