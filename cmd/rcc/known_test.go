@@ -246,6 +246,11 @@ func (b *toolbox) fakeTool(name, answer string) {
 func TestGoProxies(t *testing.T) {
 	b := newToolbox(t, "go.mod")
 	b.write("top/bin/go", "#!/bin/sh\ntouch "+b.dir+"/planted\necho https://planted.example\n")
+	b.write("linked/x", "") // a folder of PATH with a link into the checkout
+	if err := os.Symlink(b.dir+"/top/bin/go", b.dir+"/linked/go"); err != nil {
+		t.Fatal(err)
+	}
+	b.set("PATH", b.dir+"/linked:"+b.tools.env.getenv("PATH"))
 	b.fakeTool("go", "https://proxy.example/path,https://two.example|http://three.example:8080,direct\nsum.example+key+abc\n")
 	want := []string{
 		"proxy.example:443 go env GOPROXY", "sum.example:443 go env GOSUMDB", "three.example:8080 go env GOPROXY", "two.example:443 go env GOPROXY",
