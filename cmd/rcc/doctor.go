@@ -36,7 +36,7 @@ func (c *doctorCmd) Run(env *surroundings) error {
 	for _, p := range isolate.Probe() {
 		findings = append(findings, finding{Name: p.Name, OK: p.OK, Needed: true, Detail: p.Detail, Mend: p.Mend})
 	}
-	findings = append(findings, checkSandbox(env), checkTrees(env), checkCache(env), checkNix(env), checkAgent(env))
+	findings = append(findings, checkSandbox(env), checkNetwork(env), checkTrees(env), checkCache(env), checkNix(env), checkAgent(env))
 	broken := false
 	for _, f := range findings {
 		broken = broken || f.Needed && !f.OK
@@ -105,7 +105,7 @@ func checkState(env *surroundings) finding {
 // stand in for.
 func checkSandbox(env *surroundings) finding {
 	f := finding{Name: "sandbox", Needed: true}
-	if err := trySandbox(env); err != nil {
+	if err := trySandbox(env, "none"); err != nil {
 		f.Detail = oneLine(err)
 		f.Mend = isolate.Mend(err)
 		return f
@@ -114,13 +114,27 @@ func checkSandbox(env *surroundings) finding {
 	return f
 }
 
-func trySandbox(env *surroundings) error {
+// checkNetwork makes one with a way out, which nobody is asked to open anything for.
+func checkNetwork(env *surroundings) finding {
+	f := finding{Name: "network", Needed: true}
+	if err := trySandbox(env, "allow"); err != nil {
+		f.Detail = oneLine(err)
+		if f.Mend = isolate.Mend(err); f.Mend == "" {
+			f.Mend = "--net none does without"
+		}
+		return f
+	}
+	f.OK, f.Detail = true, "the way out is guarded"
+	return f
+}
+
+func trySandbox(env *surroundings, net string) error {
 	rec := &Record{ID: "doctor"}
 	if err := taskUser(rec, "doctor"); err != nil {
 		return err
 	}
 	job := isolate.Job{Dir: "/", UID: rec.UID, GID: rec.GID, HostUID: rec.HostUID, HostGID: rec.HostGID, User: userName(env)}
-	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(env.environ))
+	plan, err := isolate.NewPlan(isolate.Policy{Net: net}, job, isolate.LookHost(env.environ))
 	if err != nil {
 		return err
 	}

@@ -48,9 +48,8 @@ type dryNetwork struct {
 }
 
 // dryRun prints the plan and makes nothing, not even a folder. run says that it
-// is for rcc run, which has no hooks; agent names the configured agent, if one is
-// used.
-func (st *start) dryRun(ctx context.Context, flags *startFlags, agent string, run bool) error {
+// is for rcc run, which has no hooks.
+func (st *start) dryRun(ctx context.Context, flags *startFlags, run bool) error {
 	env := st.env
 	s := &session{env: env, rec: st.record, repo: st.repo, task: st.store.task(st.record.ID)}
 	shell, err := st.dryShell(ctx, flags.Shell, s)
@@ -65,19 +64,15 @@ func (st *start) dryRun(ctx context.Context, flags *startFlags, agent string, ru
 	}
 	job := s.job(s.task.path("home"), mounts)
 	s.dress(&job)
-	plan, err := isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(env.environ))
+	plan, err := isolate.NewPlan(s.network(), job, isolate.LookHost(env.environ))
 	if err != nil {
 		return err
 	}
 	plan.Env = append(plan.Env, s.programEnv()...)
-	network, err := st.netSource().plan(ctx, flags.netFlags, agent)
-	if err != nil {
-		return err
-	}
 	v := dryView{
 		ID: st.record.ID, Repository: st.repo.Path, Base: st.record.Base, Dirty: st.record.Dirty,
 		Tree: kind, Command: st.record.Command, Env: st.record.Env, Shell: shell, Plan: plan,
-		Network: dryNetwork{network.Policy.Net, network.Lines, network.Notes},
+		Network: dryNetwork{st.net.Policy.Net, st.net.Lines, st.net.Notes},
 		From: []string{
 			"tree: " + st.config.Tree.Origin(), "shell: " + st.config.Shell.Origin(), "timeout: " + st.config.Timeout.Origin(),
 			"dirty: " + st.config.Dirty.Origin(), "detach: " + st.config.Detach.Origin(), "carry: " + st.config.Carry.Origin(), "worktreeinclude: " + st.config.Include.Origin(), "default_agent: " + st.config.DefaultAgent.Origin(),

@@ -128,6 +128,9 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 		return exitCannot, err
 	}
 	defer s.leaveShell()
+	if err := s.networkAgain(ctx); err != nil {
+		return exitCannot, err
+	}
 	if err := s.standAgain(ctx, true); err != nil {
 		return exitCannot, err
 	}
@@ -137,7 +140,8 @@ func execFinished(ctx context.Context, env *surroundings, t task, hi hello) (int
 		return exitCannot, err
 	}
 	status, err := execHere(env, s, sb, hi)
-	err = errors.Join(err, sb.Close(), s.rest())
+	err = errors.Join(err, s.leave(sb), s.rest())
+	s.tell(s.denied.notes(rec))
 	if err != nil {
 		return status, err
 	}

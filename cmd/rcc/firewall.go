@@ -249,7 +249,7 @@ func (c *firewallShowCmd) task(env *surroundings) error {
 	if err != nil {
 		return err
 	}
-	if rec.Net == "" || rec.Net == "none" {
+	if rec.net() == netNone {
 		return nothing("%s has no way out, and so no rules: its network is loopback alone", rec.ID)
 	}
 	return c.print(env, firewall.Task(firewall.TaskRules{Listener: firewall.TaskListener, LogGroup: firewall.TaskLogGroup}))

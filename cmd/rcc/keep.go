@@ -107,6 +107,7 @@ type event struct {
 	Text  string    `json:"text,omitempty"`
 	Exit  *int      `json:"exit,omitempty"`
 	Tip   string    `json:"tip,omitempty"`
+	Net   *netEvent `json:"net,omitempty"`
 	// Millis is how long what the event ends has taken, in milliseconds.
 	Millis float64 `json:"ms,omitempty"`
 }

@@ -70,7 +70,7 @@ func throwaway(ctx context.Context, env *surroundings, h hook, r *Record) (statu
 	st.record = &Record{
 		ID: id, State: stateRunning, Phase: "start", Branch: "rcc/" + id, Base: r.Tip, Start: r.Tip,
 		Prompt: r.Prompt, Command: []string{"/bin/sh", "-c", h.Run}, Created: time.Now().UTC(), Repository: st.repo.Path,
-		Kind: r.Kind, Carry: r.Carry, Include: r.Include, Timeout: r.Timeout, Shell: r.Shell, Run: true,
+		Kind: r.Kind, Carry: r.Carry, Include: r.Include, Timeout: r.Timeout, Shell: r.Shell, Network: r.Network, Run: true,
 	}
 	st.store = env.dirs.store(st.repo.Key())
 	if err := taskUser(st.record, st.repo.Key()); err != nil {

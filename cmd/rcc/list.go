@@ -45,6 +45,9 @@ type taskView struct {
 	Tree   string   `json:"tree"`
 	Shell  string   `json:"shell"` // the file of its dev shell, with #NAME; or "host"
 	Layers []string `json:"layers,omitempty"`
+	// Net is the way out: "none", "allow" or "public".
+	Net   string `json:"net"`
+	Ports []port `json:"ports,omitempty"` // of the sandbox that this machine's loopback has, while it runs
 }
 
 func viewOf(r *Record) taskView {
@@ -62,6 +65,10 @@ func viewOf(r *Record) taskView {
 		v.Command = []string{}
 	}
 	v.Shell = r.Shell.String()
+	v.Net = r.net()
+	if r.State == stateRunning {
+		v.Ports = r.Ports
+	}
 	if !r.Finished.IsZero() {
 		v.Finished = &r.Finished
 	}

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/term"
 )
@@ -73,37 +71,43 @@ func follow(env *surroundings, t task, out io.Writer) error {
 }
 
 func showEvents(env *surroundings, t task, asJSON bool) error {
-	if asJSON {
-		return copyKept(env.stdout, t.path("events.jsonl"))
-	}
-	r, w, err := os.Pipe()
+	all, err := allEvents(t)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot read the task's events: %w", underlying(err))
 	}
-	defer r.Close()
-	failed := make(chan error, 1)
-	go func() { failed <- copyKept(w, t.path("events.jsonl")); w.Close() }()
-	for sc := bufio.NewScanner(r); sc.Scan(); {
-		var ev event
-		if json.Unmarshal(sc.Bytes(), &ev) != nil {
-			continue // a line that a crash cut off
-		}
-		line := ev.Time.Local().Format("2006-01-02 15:04:05.000") + " " + ev.Event
-		if ev.Text != "" {
-			line += " " + Inert(ev.Text)
-		}
-		if ev.Tip != "" {
-			line += " " + shortID(ev.Tip)
-		}
-		if ev.Exit != nil {
-			line += fmt.Sprintf(" (exit %d)", *ev.Exit)
-		}
-		if ev.Millis > 0 {
-			line += fmt.Sprintf(" after %.1f ms", ev.Millis)
+	for _, ev := range all {
+		line := ev.String()
+		if asJSON {
+			b, err := json.Marshal(ev)
+			if err != nil {
+				return err
+			}
+			line = string(b)
 		}
 		if _, err := fmt.Fprintln(env.stdout, line); err != nil {
 			return err
 		}
 	}
-	return <-failed
+	return nil
+}
+
+// String is the event in a line, for a terminal.
+func (ev event) String() string {
+	line := ev.Time.Local().Format("2006-01-02 15:04:05.000") + " " + ev.Event
+	if ev.Text != "" {
+		line += " " + Inert(ev.Text)
+	}
+	if ev.Net != nil {
+		line += " " + Inert(ev.Net.text(ev.Event))
+	}
+	if ev.Tip != "" {
+		line += " " + shortID(ev.Tip)
+	}
+	if ev.Exit != nil {
+		line += fmt.Sprintf(" (exit %d)", *ev.Exit)
+	}
+	if ev.Millis > 0 {
+		line += fmt.Sprintf(" after %.1f ms", ev.Millis)
+	}
+	return line
 }

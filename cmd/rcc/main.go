@@ -64,6 +64,7 @@ type cli struct {
 	Shell    shellCmd    `cmd:"" help:"Open a shell in a task's sandbox."`
 	Exec     execCmd     `cmd:"" help:"Run a command in a task's sandbox."`
 	Log      logCmd      `cmd:"" help:"Show a task's output, or its events."`
+	Why      whyCmd      `cmd:"" help:"Tell what a task was denied on the network, and what would allow it."`
 	Attach   attachCmd   `cmd:"" help:"Go back to a running task."`
 	Stop     stopCmd     `cmd:"" help:"End a running task and keep its work."`
 	Init     initCmd     `cmd:"" help:"Write a configuration with every key explained."`

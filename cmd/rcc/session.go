@@ -28,6 +28,11 @@ type session struct {
 	hub    *hub
 	output *keptFile
 
+	denials events // of the network, in logs of their own
+	flows   events
+	denied  denied
+	way     *way // of the sandbox that stands
+
 	git  *worktree.Git
 	repo *worktree.Repo
 
@@ -81,6 +86,9 @@ func newSession(env *surroundings, t task, r *Record) (*session, error) {
 		if err == nil {
 			s.events = events{ev}
 			s.output, err = openKept(t.path("output.log"), outputLimit)
+		}
+		if err == nil {
+			err = s.keepNet(t)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot write to the state folder: %w", underlying(err))
@@ -167,9 +175,10 @@ func (s *session) work(ctx context.Context, input bool) (int, error) {
 	s.setSandbox(nil)
 	// Whatever the command left running ends here, before anything of its
 	// work is read; while it might go on, nothing is.
-	if closeErr := sb.Close(); closeErr != nil {
+	if closeErr := s.leave(sb); closeErr != nil {
 		return exitCannot, closeErr
 	}
+	s.tell(s.denied.notes(s.rec))
 	if restErr := s.rest(); restErr != nil {
 		return exitCannot, restErr
 	}

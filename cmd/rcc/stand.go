@@ -35,7 +35,7 @@ func (s *session) plan() (*isolate.Plan, error) {
 	if !s.undressed {
 		s.dress(&job)
 	}
-	return isolate.NewPlan(isolate.Policy{Net: "none"}, job, isolate.LookHost(s.env.environ))
+	return isolate.NewPlan(s.network(), job, isolate.LookHost(s.env.environ))
 }
 
 // start makes the sandbox and fills the tree in it.
@@ -50,7 +50,7 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 		return nil, errors.Join(err, notes())
 	}
 	if err := errors.Join(s.populate(ctx, sb), notes()); err != nil {
-		sb.Close()
+		s.leave(sb)
 		return nil, err
 	}
 	if !s.undressed {
@@ -59,7 +59,7 @@ func (s *session) start(ctx context.Context) (*isolate.Sandbox, error) {
 	// The dev shell need not have git: the tree was filled with the host's, and
 	// the command gets a sandbox without.
 	s.undressed = false
-	if err := errors.Join(sb.Close(), s.rec.Tree.Again()); err != nil {
+	if err := errors.Join(s.leave(sb), s.rec.Tree.Again()); err != nil {
 		return nil, err
 	}
 	return s.enter(ctx)
@@ -88,7 +88,7 @@ func (s *session) stand(ctx context.Context) (*isolate.Sandbox, error) {
 	if err == nil {
 		return sb, nil
 	}
-	if closeErr := sb.Close(); closeErr != nil || !errors.As(err, &damaged) {
+	if closeErr := s.leave(sb); closeErr != nil || !errors.As(err, &damaged) {
 		return nil, errors.Join(err, closeErr)
 	}
 	if err := s.standBetter(ctx); err != nil {
@@ -106,7 +106,13 @@ func (s *session) enter(ctx context.Context) (*isolate.Sandbox, error) {
 	if path, ok := isolate.MissingStorePath(err); ok {
 		return nil, fmt.Errorf("cannot enter the dev shell: %s was removed from the store in this moment; start again", path)
 	}
-	return sb, err
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openWay(sb); err != nil {
+		return nil, errors.Join(err, sb.Close())
+	}
+	return sb, nil
 }
 
 func (s *session) populate(ctx context.Context, sb *isolate.Sandbox) error {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rcc/isolate/egress"
 	"rcc/worktree"
 )
 
@@ -64,25 +65,31 @@ type Record struct {
 	// Filled says that the tree had all its files: before, nobody may work in it.
 	Filled bool `json:"filled,omitempty"`
 
-	Repository string         `json:"repository"`        // folder that rcc was started for
-	Kind       string         `json:"kind,omitempty"`    // of tree, as asked for
-	Carry      []string       `json:"carry,omitempty"`   // patterns of the configuration
-	Include    bool           `json:"include,omitempty"` // and those of .worktreeinclude
-	Dirty      bool           `json:"dirty,omitempty"`
-	Run        bool           `json:"run,omitempty"`   // of rcc run: nothing is kept
-	Shell      *shellRecord   `json:"shell,omitempty"` // nil: the host's tools
-	Rules      *shellRules    `json:"rules,omitempty"` // of which files make a dev shell, when the task began
-	Envrc      bool           `json:"envrc,omitempty"` // direnv starts its programs
-	Terminal   bool           `json:"terminal,omitempty"`
-	Timeout    time.Duration  `json:"timeout,omitempty"` // nanoseconds
-	Net        string         `json:"net,omitempty"`     // none, which empty means too; allow; public
-	UID        int            `json:"uid"`               // inside
-	GID        int            `json:"gid"`
-	HostUID    int            `json:"hostUID"` // as the host's kernel sees it
-	HostGID    int            `json:"hostGID"`
-	Tree       *worktree.Tree `json:"tree,omitempty"`
-	MergedTo   string         `json:"mergedTo,omitempty"`
-	Hooks      []hook         `json:"hooks,omitempty"` // that are still to run when it is over or merged
+	Repository string        `json:"repository"`        // folder that rcc was started for
+	Kind       string        `json:"kind,omitempty"`    // of tree, as asked for
+	Carry      []string      `json:"carry,omitempty"`   // patterns of the configuration
+	Include    bool          `json:"include,omitempty"` // and those of .worktreeinclude
+	Dirty      bool          `json:"dirty,omitempty"`
+	Run        bool          `json:"run,omitempty"`   // of rcc run: nothing is kept
+	Shell      *shellRecord  `json:"shell,omitempty"` // nil: the host's tools
+	Rules      *shellRules   `json:"rules,omitempty"` // of which files make a dev shell, when the task began
+	Envrc      bool          `json:"envrc,omitempty"` // direnv starts its programs
+	Terminal   bool          `json:"terminal,omitempty"`
+	Timeout    time.Duration `json:"timeout,omitempty"` // nanoseconds
+
+	NetFlags netFlags       `json:"netFlags,omitzero"` // of the way out, as the command line had them
+	Network  *egress.Policy `json:"network,omitempty"` // what it may reach; nil: nothing
+	Publish  []publish      `json:"publish,omitempty"` // ports of the sandbox that were asked for
+	Ports    []port         `json:"ports,omitempty"`   // and those that there are
+	Agent    string         `json:"agent,omitempty"`   // of the configuration, if one runs
+
+	UID      int            `json:"uid"` // inside
+	GID      int            `json:"gid"`
+	HostUID  int            `json:"hostUID"` // as the host's kernel sees it
+	HostGID  int            `json:"hostGID"`
+	Tree     *worktree.Tree `json:"tree,omitempty"`
+	MergedTo string         `json:"mergedTo,omitempty"`
+	Hooks    []hook         `json:"hooks,omitempty"` // that are still to run when it is over or merged
 }
 
 const recordVersion = 1

@@ -71,12 +71,15 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 	if err := checkText("the command", rec.Command...); err != nil {
 		return err
 	}
+	agent := ""
+	if command == nil {
+		agent = st.config.agentName(c.Agent)
+	}
+	if err := st.network(ctx, c.netFlags, agent); err != nil {
+		return err
+	}
 	if c.DryRun {
-		agent := ""
-		if command == nil {
-			agent = st.config.agentName(c.Agent)
-		}
-		return st.dryRun(ctx, &c.startFlags, agent, false)
+		return st.dryRun(ctx, &c.startFlags, false)
 	}
 	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
 		return err
@@ -203,6 +206,7 @@ type start struct {
 	config *Config
 	record *Record
 	made   *devshell.Shell // held; nil for the host's tools
+	net    *netPlan
 
 	hookEnv []string // of a run that is a hook
 }
@@ -312,6 +316,7 @@ func (st *start) begin(ctx context.Context, asJSON bool) (task, *os.File, *isola
 		size = terminalSize(st.env)
 	}
 	st.record.Terminal = size != nil
+	st.tellNetwork()
 	t, lock, err := st.create(ctx)
 	return t, lock, size, err
 }
@@ -378,8 +383,11 @@ func (c *runCmd) Run(env *surroundings, command commandLine) error {
 	if err := checkText("the command", command...); err != nil {
 		return err
 	}
+	if err := st.network(ctx, c.netFlags, ""); err != nil {
+		return err
+	}
 	if c.DryRun {
-		return st.dryRun(ctx, &c.startFlags, "", true)
+		return st.dryRun(ctx, &c.startFlags, true)
 	}
 	if err := st.shell(ctx, c.Shell, c.Refresh); err != nil {
 		return err

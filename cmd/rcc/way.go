@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"rcc/isolate"
+	"rcc/isolate/egress"
+)
+
+// A way is the way out of one sandbox: what is asked for there is decided,
+// resolved, opened and told by this process, on the host.
+type way struct {
+	end  context.CancelFunc
+	over chan struct{} // closed when every flow is over and all of it was told
+}
+
+// port is one of the sandbox's that the host's loopback has too.
+type port struct {
+	Host    uint16 `json:"host"`
+	Sandbox uint16 `json:"sandbox"`
+}
+
+// openWay begins to serve a sandbox's way out, if it has one.
+func (s *session) openWay(sb *isolate.Sandbox) error {
+	link := sb.Link()
+	if link == nil {
+		return nil
+	}
+	published, err := s.publish()
+	if err != nil {
+		return err
+	}
+	x := &egress.Exit{
+		Policy: s.rec.Network, Resolve: resolveHost, Own: ownAddresses,
+		Dial: isolate.Dialer(s.rec.HostUID), DialHost: dialLoopback,
+		Who: sb.Who, Tell: s.tellNet, Published: published,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &way{end: cancel, over: make(chan struct{})}
+	go func() {
+		defer close(w.over)
+		x.Serve(ctx, link) // what it ended with was told
+	}()
+	s.way = w
+	return nil
+}
+
+// leave ends a sandbox and its way out.
+func (s *session) leave(sb *isolate.Sandbox) error {
+	if s.way != nil {
+		s.way.end() // before the sandbox ends it: that would look like an accident
+	}
+	err := sb.Close()
+	if s.way != nil {
+		<-s.way.over
+		s.way = nil
+	}
+	return err
+}
+
+// publish opens the host's ends of the published ports. One that was picked stays
+// the same when a task's sandbox is made anew.
+func (s *session) publish() (out []egress.Published, err error) {
+	defer func() {
+		if err != nil {
+			for _, p := range out {
+				p.Listener.Close()
+			}
+		}
+	}()
+	for i, want := range s.rec.Publish {
+		if want.Host == 0 && i < len(s.rec.Ports) {
+			want.Host = s.rec.Ports[i].Host
+		}
+		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(want.Host))))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return out, fmt.Errorf("cannot publish port %d: something listens on it; --publish 0:%d picks a free one", want.Host, want.Port)
+		}
+		if err != nil {
+			return out, fmt.Errorf("cannot publish port %d: %w", want.Host, underlying(err))
+		}
+		out = append(out, egress.Published{Listener: l, Port: want.Port})
+		got := port{Host: uint16(l.Addr().(*net.TCPAddr).Port), Sandbox: want.Port}
+		if i == len(s.rec.Ports) {
+			s.rec.Ports = append(s.rec.Ports, got)
+		}
+		s.tell([]string{fmt.Sprintf("port %d of the sandbox is 127.0.0.1:%d here", got.Sandbox, got.Host)})
+	}
+	return out, nil
+}
+
+// resolveHost asks as the host's programs do: /etc/hosts, and the name servers of
+// /etc/resolv.conf. The final dot keeps search domains out of it.
+func resolveHost(ctx context.Context, name string) ([]netip.Addr, error) {
+	r := net.Resolver{PreferGo: true}
+	return r.LookupNetIP(ctx, "ip", name+".")
+}
+
+// ownAddresses are those of the host's interfaces, now.
+func ownAddresses() ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				out = append(out, ip.Unmap())
+			}
+		}
+	}
+	return out, nil
+}
+
+// dialLoopback opens a port of the host's own, for --forward.
+func dialLoopback(ctx context.Context, port uint16) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		if c6, err6 := d.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.IPv6Loopback(), port).String()); err6 == nil {
+			return c6, nil
+		}
+	}
+	return c, err
+}
+
+// wayClosed is what a task is told when the process that guards its way out is gone.
+const wayClosed = "the way out is closed for the rest of this run: the process that reads what the task asks for has ended"
+
+// tellNet keeps an event of the network. Exit gives one at a time.
+func (s *session) tellNet(e egress.Event) {
+	switch e.Kind {
+	case egress.KindFlow:
+		s.flows.add(event{Event: eventFlow, Net: netEventOf(e), Millis: float64(e.Time.Microseconds()) / 1000})
+	case egress.KindDenied, egress.KindFailed:
+		ev := event{Event: e.Kind, Net: netEventOf(e)}
+		s.denials.add(ev)
+		if e.Kind == egress.KindDenied {
+			s.denied.count(ev.Net)
+		}
+	default:
+		s.tell([]string{wayClosed})
+	}
+}
+
+// denied counts what was denied to a task, for a word at its end.
+type denied struct {
+	mu    sync.Mutex
+	first []*netEvent // each target once, the first of them
+	seen  map[string]bool
+}
+
+// maxDenied bounds how many are told apart, and how many a run shows.
+const (
+	maxDenied   = 1000
+	shownDenied = 5
+)
+
+func (d *denied) count(n *netEvent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.seen == nil {
+		d.seen = map[string]bool{}
+	}
+	if to := n.target(); !d.seen[to] && len(d.seen) < maxDenied {
+		d.seen[to] = true
+		d.first = append(d.first, n)
+	}
+}
+
+// notes say what a user should know of it. A run keeps nothing, so that all there
+// is to say is said.
+func (d *denied) notes(r *Record) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.first) == 0 {
+		return nil
+	}
+	if !r.Run {
+		return []string{fmt.Sprintf("%s denied on the network; rcc why %s tells which and what would allow them", things(len(d.first)), r.ID)}
+	}
+	var out []string
+	for _, n := range d.first[:min(len(d.first), shownDenied)] {
+		text := "denied " + n.text(eventDenied)
+		if n.Allow != "" {
+			text += "; --allow " + n.Allow + " would let it"
+		}
+		out = append(out, text)
+	}
+	if more := len(d.first) - len(out); more > 0 {
+		out = append(out, fmt.Sprintf("denied %d more", more))
+	}
+	return out
+}
+
+func things(n int) string {
+	switch {
+	case n == 1:
+		return "one thing was"
+	case n >= maxDenied:
+		return fmt.Sprintf("%d things and more were", n)
+	}
+	return fmt.Sprintf("%d things were", n)
+}
+
+// network works out what the task may reach.
+func (st *start) network(ctx context.Context, flags netFlags, agent string) (err error) {
+	if st.net, err = st.netSource().plan(ctx, flags, agent); err != nil {
+		return err
+	}
+	st.record.NetFlags, st.record.Agent = flags, agent
+	st.record.takeNetwork(st.net)
+	return nil
+}
+
+func (r *Record) takeNetwork(p *netPlan) {
+	r.Network, r.Publish, r.Ports = p.Policy, p.Publish, nil
+}
+
+// net is the mode of the way out.
+func (r *Record) net() string {
+	if r.Network == nil {
+		return netNone
+	}
+	return r.Network.Net
+}
+
+// tellNetwork says what the network's files ask for in vain.
+func (st *start) tellNetwork() {
+	if st.net == nil { // of a run that is a hook
+		return
+	}
+	for _, n := range st.net.Notes {
+		st.env.say("%s: %s", st.record.ID, Inert(n))
+		st.record.Notes = append(st.record.Notes, n)
+	}
+}
+
+// networkAgain does the same for a task that is over: what counts is what the
+// files say now.
+func (s *session) networkAgain(ctx context.Context) error {
+	_, sight, err := s.git.Look(ctx, s.rec.Repository, s.rec.Start, s.rec.ID)
+	if err != nil {
+		return err
+	}
+	config, err := readConfig(ctx, s.env, s.repo, sight)
+	if err != nil {
+		return err
+	}
+	n := netSource{env: s.env, repo: s.repo, sight: sight, store: s.env.dirs.store(s.repo.Key()), config: config}
+	plan, err := n.plan(ctx, s.rec.NetFlags, s.rec.Agent)
+	if err != nil {
+		return err
+	}
+	s.rec.takeNetwork(plan)
+	s.tell(plan.Notes)
+	return nil
+}
+
+// network is what the sandbox's plan knows of the way out.
+func (s *session) network() isolate.Policy {
+	p := s.rec.Network
+	if p == nil || s.undressed {
+		return isolate.Policy{Net: "none"}
+	}
+	way := isolate.Policy{Net: p.Net, Forward: slices.Clone(p.Forward)}
+	for _, p := range s.rec.Publish {
+		if !slices.Contains(way.Publish, p.Port) {
+			way.Publish = append(way.Publish, p.Port)
+		}
+	}
+	return way
+}
