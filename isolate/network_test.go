@@ -397,6 +397,30 @@ func TestNetworkBelongsToTheKeeper(t *testing.T) {
 	w.wantStage(t, "welcome\n"+reset, "dial", "tcp", worldAddress+":7", worldAddress+":8")
 }
 
+// TestRulesCount: what the rules let pass and what they refuse is counted, by
+// rules that stand in the sandbox's own network.
+func TestRulesCount(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may look into a process that hides itself")
+	}
+	need(t, "nft")
+	w := newWorldNet(t, Policy{Net: NetAllow}, nil)
+	w.serve(t, allowing(t, worldAddress+":7"))
+	enter := []string{"-n", "-t", fmt.Sprint(w.keeper.Process.Pid), "nft", "list", "counters"}
+	before, err := exec.Command("nsenter", enter...).CombinedOutput()
+	if err != nil || strings.Count(string(before), "packets 0 bytes 0") < 4 {
+		t.Fatalf("%v\n%s", err, before)
+	}
+	w.wantStage(t, "welcome", "dial", "tcp", worldAddress+":7")
+	w.wantStage(t, notPermitted, "dial", "udp", worldAddress+":7")
+	w.wantStage(t, refused, "dial", "tcp", "127.0.0.1:1")
+	w.stage(t, "lookup", worldName)
+	after, err := exec.Command("nsenter", enter...).CombinedOutput()
+	if err != nil || strings.Contains(string(after), "packets 0 bytes 0") {
+		t.Errorf("a counter does not move: %v\n%s", err, after)
+	}
+}
+
 // TestFirstInstruction: a program that connects as soon as it runs finds the
 // rules there.
 func TestFirstInstruction(t *testing.T) {
