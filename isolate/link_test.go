@@ -144,6 +144,12 @@ func TestLinkAbuse(t *testing.T) {
 	}
 	file := other(unix.Open("/etc/passwd", unix.O_RDONLY, 0))
 	folder := other(unix.Open("/", unix.O_PATH, 0))
+	stream := idle // where the kernel has no other stream of its own
+	for _, protocol := range []int{unix.IPPROTO_MPTCP, unix.IPPROTO_SCTP} {
+		if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, protocol); err == nil {
+			stream = other(fd, nil)
+		}
+	}
 	many := make([]int, 200)
 	for i := range many {
 		many[i] = tcp
@@ -164,6 +170,7 @@ func TestLinkAbuse(t *testing.T) {
 		{"a local socket", "\x00\x00\x00\x01x", []int{local}, false},
 		{"netlink", "\x00\x00\x00\x01x", []int{netlink}, false},
 		{"one that was reset", "\x00\x00\x00\x01x", []int{idle}, true}, // by then it looks so
+		{"a stream of another protocol", "\x00\x00\x00\x01x", []int{stream}, stream == idle},
 		{"a listener", "\x00\x00\x00\x01x", []int{listener}, false},
 		{"a file", "\x00\x00\x00\x01x", []int{file}, false},
 		{"a folder", "\x00\x00\x00\x01x", []int{folder}, false},

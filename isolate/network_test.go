@@ -265,6 +265,12 @@ func TestWayOut(t *testing.T) {
 	w.want(t, "cat /etc/resolv.conf", "nameserver 127.0.0.1")
 	w.wantStage(t, "welcome\nwelcome\nwelcome", "dial", "tcp", worldName+":80", worldName+":7", worldAddress+":7")
 	w.wantStage(t, "2 false", "lookup", worldName)
+	// Whichever nameserver a program asks, it is answered by that address.
+	for _, server := range []string{"9.9.9.9:53", "127.0.0.53:53", "[2620:fe::9]:53", "[::1]:53"} {
+		for _, network := range []string{"udp", "tcp"} {
+			w.wantStage(t, "2 false", "lookup", worldName, network, server)
+		}
+	}
 	w.wantStage(t, "0 true", "lookup", "other.example.org")
 	w.wantStage(t, "welcome\nwelcome", "dial", "tcp", fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("[::1]:%d", port))
 	w.wantStage(t, refused, "dial", "tcp", fmt.Sprintf("127.0.0.1:%d", port^1))

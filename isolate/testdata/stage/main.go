@@ -6,7 +6,8 @@
 //	stage cat PATH    what is in a file
 //	stage spoil PATH… for each whether anything could be changed
 //	stage env         the environment, sorted
-//	stage lookup NAME how many addresses a name has
+//	stage lookup NAME [NETWORK SERVER]
+//	                  how many addresses a name has, and whether it has none
 //	stage dial NETWORK ADDRESS...
 //	                  send a line to each, and tell what came back or why nothing did
 //	stage listen ADDRESS
@@ -15,6 +16,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +61,13 @@ func main() {
 		slices.Sort(env)
 		fmt.Println(strings.Join(env, "\n"))
 	case "lookup":
-		list, err := net.LookupHost(args[0])
+		resolver := &net.Resolver{PreferGo: true}
+		if len(args) > 1 {
+			resolver.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, args[1], args[2])
+			}
+		}
+		list, err := resolver.LookupHost(context.Background(), args[0])
 		var dns *net.DNSError
 		fmt.Println(len(list), errors.As(err, &dns) && dns.IsNotFound)
 	case "dial":
