@@ -161,8 +161,8 @@ func (s *exitRun) dialOne(ctx context.Context, a netip.AddrPort) (*net.TCPConn, 
 
 // ownAddrs gives the host's own addresses.
 func (s *exitRun) ownAddrs() ([]netip.Addr, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.ownLock.Lock()
+	defer s.ownLock.Unlock()
 	if s.ownTime.IsZero() || time.Since(s.ownTime) > ownFor {
 		own, err := s.Own()
 		if err != nil {

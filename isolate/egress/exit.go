@@ -39,10 +39,6 @@ type Exit struct {
 	Tell      func(Event)
 	Published []Published
 	Limits
-
-	// destOf gives where a connection was meant to go; nil: its LocalAddr. Tests
-	// that have no network namespace set it.
-	destOf func(c *net.TCPConn) netip.AddrPort
 }
 
 // Serve serves a gate until the link ends or ctx is over. Then every flow is
@@ -63,9 +59,6 @@ func (x *Exit) Serve(ctx context.Context, l Link) error {
 	stop := context.AfterFunc(s.ctx, func() { l.Close() })
 
 	s.work.Go(func() { s.tally.run(s.ctx) })
-	for _, p := range x.Published {
-		s.work.Go(func() { s.publish(p) })
-	}
 	err := s.listen()
 
 	over := ctx.Err() != nil
@@ -105,14 +98,18 @@ type exitRun struct {
 	telling sync.Mutex
 	mu      sync.Mutex
 	laters  map[uint64]chan message // flows whose head is awaited
-	own     []netip.Addr            // what Own said
-	ownTime time.Time               // and when
+	ownLock sync.Mutex
+	own     []netip.Addr // what Own said
+	ownTime time.Time    // and when
 }
 
 // listen gives the gate its policy and handles what it says until it is gone.
 func (s *exitRun) listen() error {
 	if err := s.post.send(message{Kind: msgPolicy, Policy: s.Policy, Limits: &s.limits}, nil); err != nil {
 		return fmt.Errorf("cannot give the gate its policy: %w", err)
+	}
+	for _, p := range s.Published { // only now: the policy is the first that the gate hears
+		s.work.Go(func() { s.publish(p) })
 	}
 	for {
 		m, c, err := s.post.receive(maxMessage)

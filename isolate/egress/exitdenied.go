@@ -62,16 +62,16 @@ func (s *exitRun) deniedEvent(m message, dest netip.AddrPort) Event {
 			e.Addr = dest.Addr().Unmap()
 		}
 	}
-	var own Verdict
+	own := Verdict{OK: true} // where there is no rule
 	switch {
+	case m.Full:
+	case e.Proto == "dns" && e.Name == "": // a query that cannot be read
 	case e.Proto == "dns":
 		own = s.Policy.MayResolve(m.Name)
 	case e.Proto == "tcp" && m.Name != "":
 		own = s.Policy.MayConnect(m.Name, e.Port)
-	case e.Proto == "tcp":
+	case e.Proto == "tcp" && !Synthetic(dest.Addr()):
 		own = s.Policy.MayReach(dest.Addr(), e.Port)
-	default:
-		own.OK = true // there is no rule for it
 	}
 	if !own.OK {
 		v = own

@@ -59,7 +59,7 @@ func (s *exitRun) serve(c *net.TCPConn, finish, f func()) {
 
 // event begins an event about a connection of the sandbox.
 func (s *exitRun) event(name string, c *net.TCPConn) Event {
-	dest := s.dest(c)
+	dest := addrPort(c.LocalAddr())
 	e := Event{Proto: "tcp", Name: cut(name, maxText), Port: dest.Port()}
 	if !Synthetic(dest.Addr()) {
 		e.Addr = dest.Addr()
@@ -67,17 +67,9 @@ func (s *exitRun) event(name string, c *net.TCPConn) Event {
 	return e
 }
 
-// dest is where a connection was meant to go.
-func (s *exitRun) dest(c *net.TCPConn) netip.AddrPort {
-	if s.destOf != nil {
-		return s.destOf(c)
-	}
-	return addrPort(c.LocalAddr())
-}
-
 // out carries a flow to the world, from decision to end.
 func (s *exitRun) out(m message, e Event, c *net.TCPConn, heads <-chan message) {
-	dest := s.dest(c)
+	dest := addrPort(c.LocalAddr())
 	v := s.decide(m, dest)
 	var world *net.TCPConn
 	var err error
@@ -139,7 +131,7 @@ func (s *exitRun) fail(e Event, err error, c *net.TCPConn) {
 }
 
 func (s *exitRun) program(c *net.TCPConn) Program {
-	return s.who("tcp", addrPort(c.RemoteAddr()), s.dest(c))
+	return s.who("tcp", addrPort(c.RemoteAddr()), addrPort(c.LocalAddr()))
 }
 
 func (s *exitRun) who(proto string, client, dest netip.AddrPort) Program {

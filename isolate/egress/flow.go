@@ -73,6 +73,8 @@ func (f *flow) run(hold func() error) error {
 // A writeError is the failure of the side that is written to.
 type writeError struct{ error }
 
+func (w writeError) Unwrap() error { return w.error }
+
 // pour copies from src to dst until src ends. from says who src is.
 func (f *flow) pour(dst, src *net.TCPConn, count *atomic.Int64, from string) error {
 	raw, err := src.SyscallConn()
@@ -139,14 +141,15 @@ func (f *flow) ended(err error) {
 func (f *flow) watch() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.over == 2 || f.err != nil {
+		return // it is ending already
+	}
 	quiet := time.Since(f.began) - time.Duration(f.moved.Load())
 	if quiet < f.idle {
 		f.timer.Reset(f.idle - quiet)
 		return
 	}
-	if f.err == nil {
-		f.err = fmt.Errorf("idle for %s", f.idle)
-	}
+	f.err = fmt.Errorf("idle for %s", f.idle)
 	f.reset()
 }
 

@@ -46,6 +46,8 @@ type Gate struct {
 	Refused func() (Refusal, error)
 	// Dial connects to a port of the sandbox's own loopback.
 	Dial func(port uint16) (net.Conn, error)
+
+	names *Names // nil: new ones; a test that asks no resolver has its own
 }
 
 const (
@@ -92,7 +94,6 @@ type gateRun struct {
 	calls    calls
 	policy   *Policy
 	limits   Limits
-	names    *Names
 	resolver *Resolver
 
 	conns    chan struct{} // slots: connections that the gate holds
@@ -118,7 +119,9 @@ func (r *gateRun) start(p *Policy, l Limits) {
 	r.reaching = make(chan struct{}, l.Flows)
 	r.queries = make(chan struct{}, maxQueries)
 	r.streams = make(chan struct{}, maxStreams)
-	r.names = NewNames(maxNames)
+	if r.names == nil {
+		r.names = NewNames(maxNames)
+	}
 	r.resolver = &Resolver{Policy: p, Names: r.names, Denied: r.deniedName}
 	if p.Net == NetPublic {
 		r.resolver.Exists = r.exists

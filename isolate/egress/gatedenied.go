@@ -14,6 +14,15 @@ type denial struct {
 	stream bool // asked over TCP, of "dns"
 }
 
+// tcpDenial is that of a flow to a name, or without one to an address.
+func tcpDenial(name string, dest netip.AddrPort) denial {
+	d := denial{proto: "tcp", name: name, port: dest.Port()}
+	if name == "" {
+		d.addr = dest.Addr()
+	}
+	return d
+}
+
 // A repeat is a denial that was told, and how often it came again since.
 type repeat struct {
 	message message

@@ -62,9 +62,12 @@ func (b *backoff) wait(ctx context.Context) bool {
 // crowded resets a connection for which there is no room.
 func (r *gateRun) crowded(c net.Conn, limit int) {
 	dest := addrPort(c.LocalAddr())
-	d := denial{proto: "tcp", addr: dest.Addr(), port: dest.Port()}
+	name, _ := r.decide(dest)
+	d := tcpDenial(name, dest)
 	v := Verdict{Rule: fmt.Sprintf("%d connections are waiting already", limit)}
-	r.count(d, r.deniedMessage(d, addrPort(c.RemoteAddr()), dest, v))
+	m := r.deniedMessage(d, addrPort(c.RemoteAddr()), dest, v)
+	m.Full = true
+	r.count(d, m)
 	reset(c)
 }
 
@@ -91,17 +94,19 @@ func (r *gateRun) flow(c net.Conn) {
 	}
 	switch {
 	case !v.OK:
-		d := denial{proto: "tcp", name: name, port: dest.Port()}
-		if name == "" {
-			d.addr = dest.Addr()
-		}
-		r.refuse(d, client, dest, v, true)
+		r.refuse(tcpDenial(name, dest), client, dest, v, true)
 		reset(c)
-	case first:
+	case first || !r.looks(name, dest):
 		r.post.send(message{Kind: msgOpen, ID: r.calls.id(), Name: name, Checked: true}, c)
 	default:
 		r.flowLater(c, name, dest)
 	}
+}
+
+// looks tells whether anything about a flow hangs on its first bytes.
+func (r *gateRun) looks(name string, dest netip.AddrPort) bool {
+	v, err := r.policy.CheckHead(nil, name, dest.Addr(), dest.Port())
+	return err != nil || !v.OK
 }
 
 // decide finds the name that a connection means, and whether it may go there.

@@ -62,6 +62,7 @@ type message struct {
 	Checked bool     `json:"checked,omitempty"` // the head was seen and is good
 	Reset   bool     `json:"reset,omitempty"`   // the client reset the connection
 	Stream  bool     `json:"stream,omitempty"`  // the name was asked for over TCP
+	Full    bool     `json:"full,omitempty"`    // denied for want of room, not by the policy
 	Verdict *Verdict `json:"verdict,omitempty"`
 	Count   int      `json:"count,omitempty"`
 	V4      bool     `json:"v4,omitempty"`
@@ -130,6 +131,9 @@ func decode(b []byte, most int) (m message, err error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&m); err != nil {
+		if errors.Is(err, io.EOF) { // which would be the link's end
+			err = io.ErrUnexpectedEOF
+		}
 		return message{}, fmt.Errorf("cannot read a message: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
