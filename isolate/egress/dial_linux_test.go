@@ -1,0 +1,88 @@
+package egress
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Of many addresses, one that is allowed and answers is enough: IPv6 first, the
+// next when one fails at once or takes too long, refused ones never.
+func TestDialFirst(t *testing.T) {
+	w := newWorld(t, rules(t, "one.example.org"), func(w *world) {
+		dial := w.exit.Dial
+		w.exit.Dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			c, err := dial(ctx, a)
+			if a.Addr() == netip.MustParseAddr("2600::2") || a.Addr() == netip.MustParseAddr("45.0.0.8") { // nothing answers there
+				if c != nil {
+					c.Close()
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return c, err
+		}
+	})
+	w.server("45.0.0.1:9000", echo)
+	w.host("one.example.org", "10.0.0.1", "45.0.0.7", "127.0.0.1", "::1", "2600::2", "45.0.0.8", "45.0.0.1", "fe80::1")
+	began := time.Now()
+	w.say(w.dial(w.to("one.example.org", 9000)), "x\n", "x\n")
+	if took := time.Since(began); took < 2*stagger || took > 5*stagger {
+		t.Errorf("took %s", took)
+	}
+	want := []string{"[2600::2]:9000", "45.0.0.7:9000", "45.0.0.8:9000", "45.0.0.1:9000"}
+	for i, a := range w.dialled() {
+		if i >= len(want) || a.String() != want[i] {
+			t.Errorf("dialled %v; want %v", w.dialled(), want)
+		}
+	}
+}
+
+// All that connecting takes together has an end, and a dialler that leads
+// elsewhere is not believed.
+func TestDialBounds(t *testing.T) {
+	w := newWorld(t, rules(t, "one.example.org", "45.0.0.3"), func(w *world) {
+		w.exit.Connect = 200 * time.Millisecond
+		w.exit.Dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			if a.Addr() == netip.MustParseAddr("45.0.0.3") {
+				return dialOutside(ctx, "45.0.0.1:9000")
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	w.server("45.0.0.1:9000", echo)
+	w.host("one.example.org", "45.0.0.1", "45.0.0.2")
+	w.wantRefused(w.to("one.example.org", 9000))
+	w.event("timed out", func(e Event) bool { return e.Kind == KindFailed && e.Text == "timed out" })
+	w.wantRefused("45.0.0.3:9000")
+	w.event("elsewhere", func(e Event) bool {
+		return e.Kind == KindFailed && e.Text == "the connection leads somewhere else"
+	})
+}
+
+// An answer of the resolver is used for a moment; who asks at the same time asks
+// once. That the policy is asked again each time is what TestRefuse shows.
+func TestResolveOnce(t *testing.T) {
+	var asked atomic.Int32
+	w := newWorld(t, rules(t, "one.example.org"), func(w *world) {
+		w.exit.Resolve = func(ctx context.Context, name string) ([]netip.Addr, error) {
+			asked.Add(1)
+			time.Sleep(50 * time.Millisecond)
+			return []netip.Addr{netip.MustParseAddr("45.0.0.1")}, nil
+		}
+	})
+	w.server("45.0.0.1:9000", echo)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { w.say(w.dial(w.to("one.example.org", 9000)), "x\n", "x\n") })
+	}
+	wg.Wait()
+	if asked.Load() != 1 {
+		t.Errorf("asked %d times", asked.Load())
+	}
+}

@@ -1,0 +1,11 @@
+package egress
+
+import (
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	enterWorld()
+	os.Exit(m.Run())
+}
