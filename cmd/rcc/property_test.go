@@ -183,7 +183,8 @@ func propertyScript(r *rand.Rand) string {
 		case 10:
 			fmt.Fprintf(&b, "test -L ./%s || chmod -R %s ./%s\n", p, []string{"+x", "-x,+X", "u+x"}[r.IntN(3)], p)
 		case 11:
-			fmt.Fprintf(&b, "%s ln -sfn %s ./%s\n", parent, []string{"t1", "d", "../up", "/etc/passwd", "."}[r.IntN(5)], q)
+			// None leads to a file that is there outside: git's side runs on the host, and later changes follow links.
+			fmt.Fprintf(&b, "%s ln -sfn %s ./%s\n", parent, []string{"t1", "d", "../up", "/proc/none", "."}[r.IntN(5)], q)
 		case 12:
 			fmt.Fprintf(&b, "mkdir -p ./%s\n", q)
 		case 13:
