@@ -15,17 +15,17 @@ import (
 	"rcc/isolate/egress"
 )
 
-// What a task did on the network is kept in two logs beside events.jsonl: what
-// was denied, and each flow. A program that opens flows without end pushes only
-// flows out of them.
+// What a task did on the network is kept in two logs beside events.jsonl: a
+// ledger of what was denied and where connections went, and each flow. A program
+// that opens flows without end pushes only flows out.
 const (
-	deniedLog = "denied.jsonl"
+	ledgerLog = "network.jsonl"
 	flowLog   = "flows.jsonl"
 )
 
 // Bounds of these logs, in bytes; see keptFile.
 const (
-	deniedLimit = 1 << 20
+	ledgerLimit = 4 << 20
 	flowLimit   = 4 << 20
 )
 
@@ -34,6 +34,9 @@ const (
 	eventDenied = egress.KindDenied // a name or an address, by the policy
 	eventFailed = egress.KindFailed // allowed, and yet not reached
 	eventFlow   = egress.KindFlow   // a connection that is over
+	// eventTraffic stands for the flows to one place that ended since the last
+	// such event about it.
+	eventTraffic = "traffic"
 )
 
 // netEvent is what an event of the network is about. Names come from the
@@ -56,7 +59,7 @@ type netEvent struct {
 
 // keepNet opens the logs of the network.
 func (s *session) keepNet(t task) error {
-	d, err := openKept(t.path(deniedLog), deniedLimit)
+	d, err := openKept(t.path(ledgerLog), ledgerLimit)
 	if err != nil {
 		return err
 	}
@@ -64,7 +67,7 @@ func (s *session) keepNet(t task) error {
 	if err != nil {
 		return err
 	}
-	s.denials, s.flows = events{d}, events{f}
+	s.ledger.log, s.flows = events{d}, events{f}
 	return nil
 }
 
@@ -84,6 +87,9 @@ func netEventOf(e egress.Event) *netEvent {
 
 // target is what was to be reached, for a person.
 func (n *netEvent) target() string {
+	if n.Name == "" && n.Addr == "" {
+		return n.Text
+	}
 	to := n.Name
 	if to == "" {
 		to = n.Addr
@@ -122,7 +128,10 @@ func (n *netEvent) reason() string {
 
 // text is the event in a line.
 func (n *netEvent) text(kind string) string {
-	if kind == eventFlow {
+	switch kind {
+	case eventTraffic:
+		return fmt.Sprintf("%s, %s, %d bytes sent, %d received", n.target(), plural(max(n.Count, 1), "connection"), n.Sent, n.Received)
+	case eventFlow:
 		return fmt.Sprintf("%s, %d bytes sent, %d received", n.target(), n.Sent, n.Received)
 	}
 	text := n.target() + " to " + n.who() + ": " + n.reason()
@@ -160,7 +169,7 @@ func newLineScanner(r io.Reader) *bufio.Scanner {
 // allEvents are those of a task's three logs, by time.
 func allEvents(t task) ([]event, error) {
 	var all []event
-	for _, name := range []string{"events.jsonl", deniedLog, flowLog} {
+	for _, name := range []string{"events.jsonl", ledgerLog, flowLog} {
 		some, err := readEvents(t.path(name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err

@@ -85,7 +85,7 @@ func TestAllEvents(t *testing.T) {
 		}
 	}
 	write("events.jsonl", `{"time":"2026-01-01T00:00:01Z","event":"phase","text":"command"}`+"\n"+`{"time":"2026-01-01T00:00:04Z","event":"end"}`+"\n"+`{"time":"2026-01-01T`)
-	write(deniedLog, `{"time":"2026-01-01T00:00:03Z","event":"denied","net":{"proto":"dns","name":"a.example"}}`+"\n")
+	write(ledgerLog, `{"time":"2026-01-01T00:00:03Z","event":"denied","net":{"proto":"dns","name":"a.example"}}`+"\n")
 	write(flowLog+".1", `{"time":"2026-01-01T00:00:02Z","event":"flow","net":{"proto":"tcp","name":"b.example","port":443,"sent":1,"received":2}}`+"\n")
 	all, err := allEvents(task{dir})
 	var got []string

@@ -28,10 +28,10 @@ type session struct {
 	hub    *hub
 	output *keptFile
 
-	denials events // of the network, in logs of their own
-	flows   events
-	denied  denied
-	way     *way // of the sandbox that stands
+	ledger ledger // of the network, in logs of their own
+	flows  events
+	denied denied
+	way    *way // of the sandbox that stands
 
 	git  *worktree.Git
 	repo *worktree.Repo

@@ -62,6 +62,7 @@ func (s *session) leave(sb *isolate.Sandbox) error {
 	if s.way != nil {
 		<-s.way.over
 		s.way = nil
+		s.ledger.settle()
 	}
 	return err
 }
@@ -135,22 +136,6 @@ func dialLoopback(ctx context.Context, port uint16) (net.Conn, error) {
 
 // wayClosed is what a task is told when the process that guards its way out is gone.
 const wayClosed = "the way out is closed for the rest of this run: the process that reads what the task asks for has ended"
-
-// tellNet keeps an event of the network. Exit gives one at a time.
-func (s *session) tellNet(e egress.Event) {
-	switch e.Kind {
-	case egress.KindFlow:
-		s.flows.add(event{Event: eventFlow, Net: netEventOf(e), Millis: float64(e.Time.Microseconds()) / 1000})
-	case egress.KindDenied, egress.KindFailed:
-		ev := event{Event: e.Kind, Net: netEventOf(e)}
-		s.denials.add(ev)
-		if e.Kind == egress.KindDenied {
-			s.denied.count(ev.Net)
-		}
-	default:
-		s.tell([]string{wayClosed})
-	}
-}
 
 // denied counts what was denied to a task, for a word at its end.
 type denied struct {

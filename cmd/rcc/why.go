@@ -35,7 +35,7 @@ func (c *whyCmd) Run(env *surroundings) error {
 	if len(c.Entry) > 0 && !c.Apply {
 		return usage("cannot use %s without --apply", shownID(c.Entry[0]))
 	}
-	events, err := readEvents(t.path(deniedLog))
+	events, err := readEvents(t.path(ledgerLog))
 	if err != nil {
 		return fmt.Errorf("cannot read the task's events: %w", underlying(err))
 	}
