@@ -90,6 +90,9 @@ func buildForTests(dir, flag string) error {
 var builtBinDir string
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == helperName {
+		os.Exit(worldMain(os.Args))
+	}
 	syscall.Umask(0o022) // other users read what the tests make
 	status := m.Run()
 	if builtBinDir != "" {

@@ -48,6 +48,7 @@ func (e errScriptUsage) Error() string { return "usage: " + string(e) }
 //	eventually SECONDS [!] CMD...  repeat until it succeeds: one of these, exists,
 //	                               grep REGEXP FILE, or exec PROGRAM [ARG...]
 //	pty …                          a program on a terminal of its own; see scriptPtyCmd
+//	world …                        networks of the script's own; see scriptWorld
 func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 	out := map[string]func(*testscript.TestScript, bool, []string){
 		"status":      plainScriptCmd("status", scriptStatus),
@@ -56,6 +57,7 @@ func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 		"fingerprint": plainScriptCmd("fingerprint", scriptFingerprint),
 		"eventually":  plainScriptCmd("eventually", scriptEventually),
 		"pty":         plainScriptCmd("pty", scriptPtyCmd),
+		"world":       plainScriptCmd("world", scriptWorld),
 	}
 	for name, cmd := range negatableScriptCmds {
 		out[name] = func(ts *testscript.TestScript, neg bool, args []string) {

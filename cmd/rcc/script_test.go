@@ -165,6 +165,7 @@ func setUpScript(env *testscript.Env, bin string) error {
 		return err
 	}
 	env.Values[ptysKey{}] = map[string]*scriptPty{}
+	env.Values[worldKey{}] = new(*world)
 	env.Defer(func() { checkNothingLeft(env.T().(scriptT), env.WorkDir) })
 	return nil
 }
@@ -211,6 +212,7 @@ func checkNothingLeft(t scriptT, work string) {
 //	            of an unpacked source package, $SOURCE in the script
 //	[nix]       Nix works, without a network, and flakerepo has its static tools
 //	[direnv]    there is direnv
+//	[world]     the networks of world can be made
 //	[collect]   all garbage of the machine's Nix store may be removed: RCC_REQUIRE=all
 //
 // [exec:PROGRAM] and others come with testscript. A condition that does not hold
@@ -230,8 +232,8 @@ func scriptCondition(cond string) (bool, error) {
 	case "collect":
 		// It takes more than the tests' own from the machine's store.
 		return os.Getenv("RCC_REQUIRE") == "all", nil
-	case "nix", "direnv":
-		err := map[string]func() error{"nix": scriptHasNix, "direnv": scriptHasDirenv}[name]()
+	case "nix", "direnv", "world":
+		err := map[string]func() error{"nix": scriptHasNix, "direnv": scriptHasDirenv, "world": scriptHasWorld}[name]()
 		if err != nil && required(cond) {
 			return false, fmt.Errorf("cannot use %s here, which RCC_REQUIRE=%s asks for: %w", name, os.Getenv("RCC_REQUIRE"), err)
 		}
