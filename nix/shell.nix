@@ -20,6 +20,10 @@
   util-linux,
   nftables, # the firewall's rules are compared with what it makes of them
   iproute2, # addresses and routes of the tests' networks
+  curl, # programs that the tests' networks are used by
+  openssl,
+  openssh,
+  nodejs,
   shadow, # the ordinary user that root's tests run as too
   dpkg, # unpacks a source package
 }:
@@ -42,6 +46,10 @@ mkShell {
     util-linux
     nftables
     iproute2
+    curl
+    openssl
+    openssh
+    nodejs
     shadow
     dpkg
   ];

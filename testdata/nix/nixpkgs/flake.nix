@@ -32,6 +32,7 @@
       programs = [
         "bashInteractive"
         "bubblewrap"
+        "curl"
         "direnv"
         "dpkg"
         "fish"
@@ -44,6 +45,9 @@
         "iproute2"
         "nftables"
         "nix"
+        "nodejs"
+        "openssh"
+        "openssl"
         "procps"
         "python3"
         "shadow"
