@@ -31,7 +31,7 @@ type errScriptUsage string
 func (e errScriptUsage) Error() string { return "usage: " + string(e) }
 
 // scriptCmds are the commands beside those of testscript. "!" may stand before
-// samefingerprint, json, noprocess and nomounts.
+// samefingerprint, json, noprocess, nomounts and probes.
 //
 //	status N PROGRAM [ARG...]      the program ends with exactly this status
 //	gitrepo DIR                    make DIR a repository, commit what is in it
@@ -49,6 +49,7 @@ func (e errScriptUsage) Error() string { return "usage: " + string(e) }
 //	                               grep REGEXP FILE, or exec PROGRAM [ARG...]
 //	pty …                          a program on a terminal of its own; see scriptPtyCmd
 //	world …                        networks of the script's own; see scriptWorld
+//	probes FILE                    attacks on the network, outside and inside; see scriptProbes
 func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 	out := map[string]func(*testscript.TestScript, bool, []string){
 		"status":      plainScriptCmd("status", scriptStatus),
@@ -73,6 +74,7 @@ func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 var negatableScriptCmds = map[string]func(ts *testscript.TestScript, neg bool, args []string) error{
 	"samefingerprint": negatableScript(scriptSameFingerprint),
 	"json":            negatableScript(scriptJSON),
+	"probes":          negatableScript(scriptProbes),
 	"noprocess":       scriptNoProcess,
 	"nomounts":        scriptNoMounts,
 }
