@@ -48,6 +48,8 @@ func (e errScriptUsage) Error() string { return "usage: " + string(e) }
 //	eventually SECONDS [!] CMD...  repeat until it succeeds: one of these, exists,
 //	                               grep REGEXP FILE, or exec PROGRAM [ARG...]
 //	pty …                          a program on a terminal of its own; see scriptPtyCmd
+//	killpart NAME TEXT             kill (9) the sandbox's process NAME (rcc-gate, rcc-keeper) below the
+//	                               one with TEXT in its command line
 //	world …                        networks of the script's own; see scriptWorld
 //	probes FILE                    attacks on the network, outside and inside; see scriptProbes
 func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
@@ -58,6 +60,7 @@ func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 		"fingerprint": plainScriptCmd("fingerprint", scriptFingerprint),
 		"eventually":  plainScriptCmd("eventually", scriptEventually),
 		"pty":         plainScriptCmd("pty", scriptPtyCmd),
+		"killpart":    plainScriptCmd("killpart", scriptKillPart),
 		"world":       plainScriptCmd("world", scriptWorld),
 	}
 	for name, cmd := range negatableScriptCmds {
