@@ -18,6 +18,7 @@ import (
 // A way is the way out of one sandbox: what is asked for there is decided,
 // resolved, opened and told by this process, on the host.
 type way struct {
+	exit *egress.Exit
 	end  context.CancelFunc
 	over chan struct{} // closed when every flow is over and all of it was told
 }
@@ -44,7 +45,7 @@ func (s *session) openWay(sb *isolate.Sandbox) error {
 		Who: sb.Who, Tell: s.tellNet, Published: published,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &way{end: cancel, over: make(chan struct{})}
+	w := &way{exit: x, end: cancel, over: make(chan struct{})}
 	go func() {
 		defer close(w.over)
 		x.Serve(ctx, link) // what it ended with was told
@@ -56,6 +57,7 @@ func (s *session) openWay(sb *isolate.Sandbox) error {
 // leave ends a sandbox and its way out.
 func (s *session) leave(sb *isolate.Sandbox) error {
 	if s.way != nil {
+		s.way.exit.Settle()
 		s.way.end() // before the sandbox ends it: that would look like an accident
 	}
 	err := sb.Close()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,31 @@ type Exit struct {
 	Tell      func(Event)
 	Published []Published
 	Limits
+
+	serving atomic.Pointer[exitRun]
+}
+
+// settleTime bounds how long Settle waits for the gate.
+const settleTime = 250 * time.Millisecond
+
+// Settle has the gate tell what it has counted and not told yet, so that nothing
+// is missing when Serve is ended after it. It waits 250 ms at most, and not at all
+// while nothing is served.
+func (x *Exit) Settle() {
+	s := x.serving.Load()
+	if s == nil {
+		return
+	}
+	id, ch := s.calls.begin()
+	defer s.calls.end(id, ch)
+	if s.post.send(message{Kind: msgSettle, ID: id}, nil) != nil {
+		return
+	}
+	select {
+	case <-ch:
+	case <-s.ctx.Done():
+	case <-time.After(settleTime):
+	}
 }
 
 // Serve serves a gate until the link ends or ctx is over. Then every flow is
@@ -57,6 +83,8 @@ func (x *Exit) Serve(ctx context.Context, l Link) error {
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, func() { l.Close() })
+	x.serving.Store(s)
+	defer x.serving.Store(nil)
 
 	s.work.Go(func() { s.tally.run(s.ctx) })
 	err := s.listen()
@@ -141,7 +169,7 @@ func (s *exitRun) take(m message, c net.Conn) {
 			s.forward(m, conn)
 			return
 		}
-	case msgReached:
+	case msgReached, msgSettled:
 		a := answer{message: m}
 		if conn != nil {
 			a.conn = conn

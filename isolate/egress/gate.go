@@ -156,6 +156,11 @@ func (r *gateRun) take(m message, c net.Conn) {
 		r.calls.answer(answer{message: m})
 	case msgEnd:
 		r.endLater(m.ID)
+	case msgSettle: // not here: a link that is full is emptied by who reads
+		r.work.Go(func() {
+			r.settle()
+			r.post.send(message{Kind: msgSettled, ID: m.ID}, nil)
+		})
 	case msgReach:
 		select {
 		case r.reaching <- struct{}{}:

@@ -1,7 +1,9 @@
 package egress
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -99,7 +101,7 @@ func (r *gateRun) tellRepeats(d denial) {
 	delete(r.repeats, d)
 	r.others = 0
 	r.mu.Unlock()
-	if r.ctx.Err() != nil {
+	if e == nil || r.ctx.Err() != nil { // told by settle
 		return
 	}
 	if e.count > 0 {
@@ -108,6 +110,16 @@ func (r *gateRun) tellRepeats(d denial) {
 	}
 	if others > 0 {
 		r.post.send(message{Kind: msgDenied, Count: others}, nil)
+	}
+}
+
+// settle tells all repeats now.
+func (r *gateRun) settle() {
+	r.mu.Lock()
+	all := slices.Collect(maps.Keys(r.repeats))
+	r.mu.Unlock()
+	for _, d := range all {
+		r.tellRepeats(d)
 	}
 }
 

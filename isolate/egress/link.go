@@ -46,6 +46,8 @@ const maxMessage = 64 << 10
 //	 │── forward(id) + connection ─────────────────────▶│ dials the host's loopback
 //	 │◀────────────────────────────── reach(id, port) ──│ a published port was connected to
 //	 │── reached(id) + connection | reached(id, error) ▶│
+//	 │◀──────────────────────────────────── settle(id) ─│ what was counted is to be told
+//	 │── denied(count) …, settled(id) ─────────────────▶│
 //
 // Where a connection comes from and was meant to go is not said: its socket
 // knows.
@@ -82,6 +84,8 @@ const (
 	msgForward = "forward"
 	msgReach   = "reach"
 	msgReached = "reached"
+	msgSettle  = "settle"
+	msgSettled = "settled"
 )
 
 // post sends messages over a link, one at a time.

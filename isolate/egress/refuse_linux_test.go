@@ -199,7 +199,7 @@ func TestRepeats(t *testing.T) {
 	if most := int32(2 + time.Since(began)/repeatTime); looked.Load() > most {
 		t.Errorf("the program was looked for %d times, at most %d are needed", looked.Load(), most)
 	}
-	time.Sleep(repeatTime + 200*time.Millisecond) // the gate's gathering
+	w.exit.Settle() // the gate is still gathering
 	w.close()
 	w.served <- nil
 	w.ran <- nil
