@@ -130,6 +130,6 @@ func (s *session) tellNet(e egress.Event) {
 			s.denied.count(n)
 		}
 	default:
-		s.tell([]string{wayClosed})
+		s.tell([]string{wayClosed + " (" + e.Text + ")"})
 	}
 }

@@ -70,8 +70,16 @@ func throwaway(ctx context.Context, env *surroundings, h hook, r *Record) (statu
 	st.record = &Record{
 		ID: id, State: stateRunning, Phase: "start", Branch: "rcc/" + id, Base: r.Tip, Start: r.Tip,
 		Prompt: r.Prompt, Command: []string{"/bin/sh", "-c", h.Run}, Created: time.Now().UTC(), Repository: st.repo.Path,
-		Kind: r.Kind, Carry: r.Carry, Include: r.Include, Timeout: r.Timeout, Shell: r.Shell, Network: r.Network, Run: true,
+		Kind: r.Kind, Carry: r.Carry, Include: r.Include, Timeout: r.Timeout, Shell: r.Shell, Run: true,
 	}
+	// What counts is what the user and the system say now. The ports of the task
+	// and its agent's own hosts are not the hook's.
+	plan, err := networkNow(ctx, env, st.git, r, netFlags{Net: r.NetFlags.Net, Allow: r.NetFlags.Allow}, "")
+	if err != nil {
+		return exitCannot, err
+	}
+	st.record.takeNetwork(plan)
+	st.record.Publish = nil
 	st.store = env.dirs.store(st.repo.Key())
 	if err := taskUser(st.record, st.repo.Key()); err != nil {
 		return exitCannot, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,10 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"golang.org/x/term"
 
 	"rcc/worktree"
 )
@@ -76,10 +81,42 @@ func viewOf(r *Record) taskView {
 }
 
 func printJSON(env *surroundings, v any) error {
-	e := json.NewEncoder(env.stdout)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	return writeJSONText(env, b.Bytes())
+}
+
+// writeJSONText writes JSON. A terminal would obey some of the characters that
+// JSON leaves as they are.
+func writeJSONText(env *surroundings, text []byte) error {
+	if term.IsTerminal(int(env.stdout.Fd())) {
+		text = escapeHidden(text)
+	}
+	_, err := env.stdout.Write(text)
+	return err
+}
+
+// escapeHidden puts JSON's own escapes in the place of what Inert would show:
+// the value stays the same. What makes the text's lines is left.
+func escapeHidden(text []byte) []byte {
+	var out []byte
+	for _, r := range string(text) {
+		switch {
+		case r == '\n' || !isHidden(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 func (c *listCmd) Run(env *surroundings) error {

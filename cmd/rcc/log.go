@@ -76,15 +76,17 @@ func showEvents(env *surroundings, t task, asJSON bool) error {
 		return fmt.Errorf("cannot read the task's events: %w", underlying(err))
 	}
 	for _, ev := range all {
-		line := ev.String()
 		if asJSON {
 			b, err := json.Marshal(ev)
+			if err == nil {
+				err = writeJSONText(env, append(b, '\n'))
+			}
 			if err != nil {
 				return err
 			}
-			line = string(b)
+			continue
 		}
-		if _, err := fmt.Fprintln(env.stdout, line); err != nil {
+		if _, err := fmt.Fprintln(env.stdout, ev); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -125,5 +126,22 @@ func TestDeniedNotes(t *testing.T) {
 	}
 	if len(d.first) != maxDenied {
 		t.Errorf("%d are told apart", len(d.first))
+	}
+}
+
+// On a terminal JSON says the same with escapes of its own.
+func TestEscapeHidden(t *testing.T) {
+	in := "a\u009b2J\u202e\x7f\U000e0041 \u00fc\n"
+	text, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := escapeHidden(append(text, '\n'))
+	var back string
+	if err := json.Unmarshal(got, &back); err != nil || back != in {
+		t.Errorf("%q, %v", back, err)
+	}
+	if want := `"a\u009b2J\u202e\u007f\udb40\udc41 \u00fc\n"` + "\n"; string(got) != strings.ReplaceAll(want, `\u00fc`, "\u00fc") {
+		t.Errorf("%q", got)
 	}
 }

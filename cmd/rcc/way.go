@@ -13,6 +13,7 @@ import (
 
 	"rcc/isolate"
 	"rcc/isolate/egress"
+	"rcc/worktree"
 )
 
 // A way is the way out of one sandbox: what is asked for there is decided,
@@ -235,22 +236,28 @@ func (st *start) tellNetwork() {
 // networkAgain does the same for a task that is over: what counts is what the
 // files say now.
 func (s *session) networkAgain(ctx context.Context) error {
-	_, sight, err := s.git.Look(ctx, s.rec.Repository, s.rec.Start, s.rec.ID)
-	if err != nil {
-		return err
-	}
-	config, err := readConfig(ctx, s.env, s.repo, sight)
-	if err != nil {
-		return err
-	}
-	n := netSource{env: s.env, repo: s.repo, sight: sight, store: s.env.dirs.store(s.repo.Key()), config: config}
-	plan, err := n.plan(ctx, s.rec.NetFlags, s.rec.Agent)
+	plan, err := networkNow(ctx, s.env, s.git, s.rec, s.rec.NetFlags, s.rec.Agent)
 	if err != nil {
 		return err
 	}
 	s.rec.takeNetwork(plan)
 	s.tell(plan.Notes)
 	return nil
+}
+
+// networkNow works out what programs of a task that has begun may reach, by its
+// commit and by the files of the user and the system as they are now.
+func networkNow(ctx context.Context, env *surroundings, git *worktree.Git, r *Record, flags netFlags, agent string) (*netPlan, error) {
+	repo, sight, err := git.Look(ctx, r.Repository, r.Start, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	config, err := readConfig(ctx, env, repo, sight)
+	if err != nil {
+		return nil, err
+	}
+	n := netSource{env: env, repo: repo, sight: sight, store: env.dirs.store(repo.Key()), config: config}
+	return n.plan(ctx, flags, agent)
 }
 
 // network is what the sandbox's plan knows of the way out.

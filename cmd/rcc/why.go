@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"rcc/isolate/egress"
 )
 
 type whyCmd struct {
@@ -58,6 +60,10 @@ func (c *whyCmd) Run(env *surroundings) error {
 func showDenials(env *surroundings, rec *Record, all []denial) error {
 	var b strings.Builder
 	for _, d := range all {
+		if d.Name == "" && d.Addr == "" {
+			fmt.Fprintf(&b, "%-7s %d others\n", d.Event, d.Times)
+			continue
+		}
 		times := ""
 		if d.Times > 1 {
 			times = fmt.Sprintf(", %d times", d.Times)
@@ -107,6 +113,9 @@ func (c *whyCmd) apply(env *surroundings, rec *Record, all []denial) error {
 		chosen = offered
 	}
 	for _, e := range chosen {
+		if r, err := egress.ParseRule(e); len(c.Entry) == 0 && err == nil && r.Private() {
+			return usage("cannot choose for you: %s is not a public address; if you mean it, name it: rcc why %s --apply %[1]s", Inert(e), rec.ID)
+		}
 		if !slices.Contains(offered, e) {
 			return usage("cannot apply %s: it is not among what %s was denied: %s", shownID(e), rec.ID, Inert(someOf(offered)))
 		}

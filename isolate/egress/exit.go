@@ -83,7 +83,6 @@ func (x *Exit) Serve(ctx context.Context, l Link) error {
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, func() { l.Close() })
-	x.serving.Store(s)
 	defer x.serving.Store(nil)
 
 	s.work.Go(func() { s.tally.run(s.ctx) })
@@ -136,6 +135,7 @@ func (s *exitRun) listen() error {
 	if err := s.post.send(message{Kind: msgPolicy, Policy: s.Policy, Limits: &s.limits}, nil); err != nil {
 		return fmt.Errorf("cannot give the gate its policy: %w", err)
 	}
+	s.serving.Store(s) // from here on other messages may be sent: the policy has to be the first
 	for _, p := range s.Published { // only now: the policy is the first that the gate hears
 		s.work.Go(func() { s.publish(p) })
 	}
