@@ -157,7 +157,7 @@ func (w *world) serve(t *testing.T, policy egress.Policy, published ...egress.Pu
 		Resolve: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr(worldAddress)}, nil
 		},
-		Own:  func() ([]netip.Addr, error) { return nil, nil },
+		Own:  func() ([]netip.Prefix, error) { return nil, nil },
 		Dial: o.dial,
 		DialHost: func(ctx context.Context, port uint16) (net.Conn, error) {
 			return Dialer(w.plan.HostUID)(ctx, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))

@@ -108,18 +108,22 @@ func resolveHost(ctx context.Context, name string) ([]netip.Addr, error) {
 	return r.LookupNetIP(ctx, "ip", name+".")
 }
 
-// ownAddresses are those of the host's interfaces, now.
-func ownAddresses() ([]netip.Addr, error) {
+// ownAddresses are those of the host's interfaces, now, each with the length of
+// its network's prefix.
+func ownAddresses() ([]netip.Prefix, error) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, err
 	}
-	var out []netip.Addr
+	var out []netip.Prefix
 	for _, a := range all {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok {
-				out = append(out, ip.Unmap())
-			}
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		ip, ok := netip.AddrFromSlice(n.IP)
+		if bits, _ := n.Mask.Size(); ok {
+			out = append(out, netip.PrefixFrom(ip.Unmap(), bits))
 		}
 	}
 	return out, nil

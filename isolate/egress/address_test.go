@@ -100,7 +100,7 @@ func TestMayDialMend(t *testing.T) {
 			if v := p.MayDial(a, 5433, nil); v.OK {
 				t.Errorf("%s: the mend %v opens another port", text, p.Allow)
 			}
-			if v := p.MayDial(a, 5432, []netip.Addr{a}); v.OK {
+			if v := p.MayDial(a, 5432, []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}); v.OK {
 				t.Errorf("%s: the mend %v opens an address of the host", text, p.Allow)
 			}
 		}
@@ -163,7 +163,7 @@ func TestMayDialDenied(t *testing.T) {
 // The host's own addresses are refused though they are public and allowed (A 21).
 func TestMayDialOwn(t *testing.T) {
 	p := &Policy{Net: NetPublic, Allow: rulesOf(t, "93.184.216.34", "10.0.0.5", "2606::5")}
-	own := []netip.Addr{netip.MustParseAddr("::ffff:93.184.216.34"), netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("2606::5"), netip.MustParseAddr("fe80::1%eth0")}
+	own := prefixes("::ffff:93.184.216.34/124", "10.0.0.5/8", "2606::5/128", "fe80::1/64")
 	for _, text := range []string{"93.184.216.34", "::ffff:93.184.216.34", "64:ff9b::93.184.216.34", "10.0.0.5", "::10.0.0.5", "2606::5", "2606::5efe:10.0.0.5"} {
 		a := netip.MustParseAddr(text)
 		if v := p.MayDial(a, 443, own); v.OK || !strings.Contains(v.Rule, "of this machine") || v.Mend != "" {
@@ -177,6 +177,94 @@ func TestMayDialOwn(t *testing.T) {
 		if v := p.MayDial(a, 443, nil); v.OK {
 			t.Errorf("%s: %+v", a, v)
 		}
+	}
+}
+
+func prefixes(texts ...string) (out []netip.Prefix) {
+	for _, text := range texts {
+		out = append(out, netip.MustParsePrefix(text))
+	}
+	return out
+}
+
+// Who is on a network of the host's is refused like a private address, though its
+// own is public; the control is the same question on a host that is elsewhere.
+func TestMayDialLinks(t *testing.T) {
+	own := prefixes("2606:1:2:3::1/64", "93.184.216.34/24", "::ffff:94.1.1.1/112", "95.1.1.1/31", "96.1.1.1/32", "11.0.0.1/7", "2700::1/31", "2701::1/128", "12.0.0.1/8", "2a00::1/32", "10.1.0.1/16", "::/0")
+	plain := &Policy{Net: NetPublic}
+	for _, tt := range []struct {
+		addr string
+		near bool
+	}{
+		{"2606:1:2:3::99", true},
+		{"2606:1:2:4::99", false},
+		{"93.184.216.1", true},
+		{"::ffff:93.184.216.1", true},
+		{"64:ff9b::93.184.216.1", true},
+		{"2606::5efe:93.184.216.1", true},
+		{"93.184.217.1", false},
+		{"94.1.1.2", true},
+		{"94.2.1.1", false},
+		{"95.1.1.0", true},
+		{"95.1.1.2", false},
+		{"96.1.1.2", false},
+		{"11.0.0.2", false}, // too wide to be a network of machines
+		{"12.0.0.2", true},
+		{"2700::2", false},
+		{"2701::2", false},
+		{"2a00::2", true},
+		{"2a00:1::2", false},
+	} {
+		a := netip.MustParseAddr(tt.addr)
+		v := plain.MayDial(a, 443, own)
+		if v.OK == tt.near || tt.near && !strings.HasSuffix(v.Rule, " lies in a network that this machine is on") {
+			t.Errorf("%s: %+v", tt.addr, v)
+		}
+		if v := plain.MayDial(a, 443, nil); !v.OK {
+			t.Errorf("control: %s: %+v", tt.addr, v)
+		}
+		named := &Policy{Net: NetAllow, Allow: rulesOf(t, "lan.example", "0.0.0.0/0", "::/0")}
+		if v := named.MayDial(a, 443, own); v.OK == tt.near {
+			t.Errorf("mode allow: %s: %+v", tt.addr, v)
+		}
+		if !tt.near {
+			continue
+		}
+		mended := &Policy{Net: NetPublic, Allow: rulesOf(t, v.Mend)}
+		if v := mended.MayDial(a, 443, own); !v.OK {
+			t.Errorf("mended by %v: %s: %+v", mended.Allow, tt.addr, v)
+		}
+		if v := mended.MayDial(a, 444, own); v.OK {
+			t.Errorf("%s: the mend %v opens another port", tt.addr, mended.Allow)
+		}
+		mended.Above = plain
+		if v := mended.MayDial(a, 443, own); v.OK || v.Mend != "" || !strings.HasSuffix(v.Rule, "(the ceiling)") {
+			t.Errorf("below a ceiling: %s: %+v", tt.addr, v)
+		}
+	}
+	for rule, ok := range map[string]bool{"93.184.216.0/24": true, "93.184.216.0/28": true, "93.184.216.1": true, "93.184.216.128/25": false, "93.184.0.0/16": false} {
+		p := &Policy{Net: NetAllow, Allow: rulesOf(t, rule)}
+		if v := p.MayDial(netip.MustParseAddr("93.184.216.1"), 443, own); v.OK != ok {
+			t.Errorf("rule %s: %+v", rule, v)
+		}
+		if v := p.MayDial(netip.MustParseAddr("93.184.216.34"), 443, own); v.OK {
+			t.Errorf("rule %s opens the host's own address", rule)
+		}
+	}
+	// A form of an IPv4 address leads to that unless the host is on a network of such forms.
+	form := netip.MustParseAddr("64:ff9b::8.8.8.8")
+	for _, p := range []*Policy{plain, {Net: NetAllow, Allow: rulesOf(t, "8.8.8.8", "64:ff9b::8.8.8.8")}} {
+		if v := p.MayDial(form, 443, prefixes("64:ff9b::1/96")); v.OK || v.Mend != "" {
+			t.Errorf("%+v", v)
+		}
+		if v := p.MayDial(form, 443, own); !v.OK {
+			t.Errorf("control: %+v", v)
+		}
+	}
+	// A private range is opened by a rule in it, also where the host is on a part of it.
+	p := &Policy{Net: NetAllow, Allow: rulesOf(t, "10.0.0.0/8")}
+	if v := p.MayDial(netip.MustParseAddr("10.1.2.3"), 443, own); !v.OK {
+		t.Errorf("%+v", v)
 	}
 }
 
@@ -203,8 +291,11 @@ func FuzzMayDial(f *testing.F) {
 		if v.OK != p.MayDial(netip.AddrFrom16(a.As16()), 443, nil).OK {
 			t.Errorf("%s: its mapped form is decided otherwise", a)
 		}
-		if v.OK && p.MayDial(a, 443, []netip.Addr{a}).OK {
+		if v.OK && p.MayDial(a, 443, []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}).OK {
 			t.Errorf("%s: allowed though it is the host's own", a)
+		}
+		if next := netip.PrefixFrom(u.Prev(), u.BitLen()-2); v.OK && next.Contains(u) && p.MayDial(a, 443, []netip.Prefix{next}).OK {
+			t.Errorf("%s: allowed though the host is %s", a, next)
 		}
 	})
 }

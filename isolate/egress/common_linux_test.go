@@ -56,7 +56,7 @@ func newWorld(t testing.TB, p *Policy, change func(*world)) *world {
 			}
 			return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 		},
-		Own: func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("45.0.0.99")}, nil },
+		Own: func() ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("45.0.0.99/30")}, nil },
 		Dial: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
 			w.mu.Lock()
 			w.dials = append(w.dials, a)

@@ -50,7 +50,7 @@ func (s *exitRun) reach(name string, dest netip.AddrPort) (*net.TCPConn, Verdict
 
 // candidates drops the addresses that the policy refuses. If none is left, the
 // verdict is that about the first.
-func (s *exitRun) candidates(addrs []netip.Addr, port uint16, own []netip.Addr) (ok []netip.AddrPort, refused Verdict) {
+func (s *exitRun) candidates(addrs []netip.Addr, port uint16, own []netip.Prefix) (ok []netip.AddrPort, refused Verdict) {
 	refused = Verdict{Rule: "its name leads to no address"}
 	for i, a := range interleave(addrs) {
 		v := s.Policy.MayDial(a, port, own)
@@ -160,7 +160,7 @@ func (s *exitRun) dialOne(ctx context.Context, a netip.AddrPort) (*net.TCPConn, 
 }
 
 // ownAddrs gives the host's own addresses.
-func (s *exitRun) ownAddrs() ([]netip.Addr, error) {
+func (s *exitRun) ownAddrs() ([]netip.Prefix, error) {
 	s.ownLock.Lock()
 	defer s.ownLock.Unlock()
 	if s.ownTime.IsZero() || time.Since(s.ownTime) > ownFor {

@@ -26,8 +26,9 @@ type Exit struct {
 	Policy *Policy
 	// Resolve gives the addresses of a name, on the host.
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
-	// Own gives the host's own addresses, which are never dialled.
-	Own func() ([]netip.Addr, error)
+	// Own gives the addresses of the host's interfaces, which are never dialled,
+	// each with the length of its network's prefix: 192.0.2.5/24.
+	Own func() ([]netip.Prefix, error)
 	// Dial connects to an address out in the world, and only to that.
 	Dial func(ctx context.Context, a netip.AddrPort) (net.Conn, error)
 	// DialHost connects to a port of the host's loopback, for forward.
@@ -126,8 +127,8 @@ type exitRun struct {
 	mu      sync.Mutex
 	laters  map[uint64]chan message // flows whose head is awaited
 	ownLock sync.Mutex
-	own     []netip.Addr // what Own said
-	ownTime time.Time    // and when
+	own     []netip.Prefix // what Own said
+	ownTime time.Time      // and when
 }
 
 // listen gives the gate its policy and handles what it says until it is gone.

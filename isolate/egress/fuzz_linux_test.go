@@ -49,7 +49,7 @@ func FuzzExit(f *testing.F) {
 		x := &Exit{
 			Policy:  p,
 			Resolve: func(context.Context, string) ([]netip.Addr, error) { return fuzzAddrs, nil },
-			Own:     func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("45.0.0.99")}, nil },
+			Own:     func() ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("45.0.0.99/32")}, nil },
 			Dial: func(_ context.Context, a netip.AddrPort) (net.Conn, error) {
 				if a.String() != "45.0.0.1:80" && a.String() != "45.0.0.1:9000" {
 					t.Errorf("dials %s", a)

@@ -124,15 +124,17 @@ func (p *Policy) MayReach(a netip.Addr, port uint16) Verdict {
 }
 
 // MayDial decides about an address that an allowed name leads to: public, or
-// private and opened by a rule for it and the port, and not denied. own lists
-// the host's addresses, which are refused whatever the rules say: the host's
-// services take what comes from them for their own user's.
-func (p *Policy) MayDial(a netip.Addr, port uint16, own []netip.Addr) Verdict {
+// opened by a rule for it and the port, and not denied. own lists the addresses
+// of the host's interfaces, each with the length of its network's prefix. They
+// are refused whatever the rules say: the host's services take what comes from
+// them for their own user's. Their neighbours are opened as private addresses
+// are, by a rule inside of that network, though they may be public.
+func (p *Policy) MayDial(a netip.Addr, port uint16, own []netip.Prefix) Verdict {
 	return p.reach(a, port, own, false, false)
 }
 
 // reach: of an address that is listed, mode "allow" asks for a rule even if it is public.
-func (p *Policy) reach(a netip.Addr, port uint16, own []netip.Addr, listed, ceiling bool) Verdict {
+func (p *Policy) reach(a netip.Addr, port uint16, own []netip.Prefix, listed, ceiling bool) Verdict {
 	if !a.IsValid() || a.Zone() != "" {
 		return Verdict{Rule: "it is not an address, or one with a zone"}
 	}
@@ -141,6 +143,9 @@ func (p *Policy) reach(a netip.Addr, port uint16, own []netip.Addr, listed, ceil
 	}
 	if v, ok := p.open(ceiling); !ok {
 		return v
+	}
+	if _, ok := carried(a); ok && !a.Is4In6() && len(linksOf(own, a)) > 0 {
+		return Verdict{Rule: a.String() + " lies in a network that this machine is on, and is a form of another address"}
 	}
 	var last Verdict
 	for _, e := range ends(a) {
@@ -151,7 +156,7 @@ func (p *Policy) reach(a netip.Addr, port uint16, own []netip.Addr, listed, ceil
 		if v, ok := p.deny(denied, ceiling); !ok {
 			return v
 		}
-		last = p.reachEnd(e, port, listed, ceiling)
+		last = p.reachEnd(e, port, own, listed, ceiling)
 		if !last.OK {
 			return last
 		}
@@ -159,14 +164,21 @@ func (p *Policy) reach(a netip.Addr, port uint16, own []netip.Addr, listed, ceil
 	return last
 }
 
-// reachEnd decides about one end by its block and by Allow.
-func (p *Policy) reachEnd(e end, port uint16, listed, ceiling bool) Verdict {
+// reachEnd decides about one end by its block, by the host's networks and by Allow.
+func (p *Policy) reachEnd(e end, port uint16, own []netip.Prefix, listed, ceiling bool) Verdict {
+	near := linksOf(own, e.addr)
 	b := specialOf(netip.PrefixFrom(e.addr, e.addr.BitLen()))
 	if b != nil && b.never {
 		return Verdict{Rule: b.of(e.shown) + ", which no rule opens"}
 	}
 	opened := slices.IndexFunc(p.Allow, func(r Rule) bool {
-		return r.holds(e.addr, port) && (b == nil || specialOf(r.Prefix) == b)
+		switch {
+		case !r.holds(e.addr, port):
+			return false
+		case b != nil:
+			return specialOf(r.Prefix) == b
+		}
+		return len(near) == 0 || slices.ContainsFunc(near, func(n netip.Prefix) bool { return n.Bits() <= r.Prefix.Bits() })
 	})
 	mend := Rule{Prefix: netip.PrefixFrom(e.addr, e.addr.BitLen()), Low: port, High: port}.String()
 	switch {
@@ -176,16 +188,14 @@ func (p *Policy) reachEnd(e end, port uint16, listed, ceiling bool) Verdict {
 		return p.byNet()
 	case b != nil:
 		return p.refuse(b.of(e.shown), mend, ceiling)
+	case len(near) > 0:
+		return p.refuse(e.shown+" lies in a network that this machine is on", mend, ceiling)
 	case listed && p.Net == NetAllow:
 		return p.refuse("it is not in the allow list", mend, ceiling)
 	case p.Net == NetAllow:
 		return Verdict{OK: true, Rule: "it is a public address"}
 	}
 	return p.byNet()
-}
-
-func isOwn(own []netip.Addr, a netip.Addr) bool {
-	return slices.ContainsFunc(own, func(o netip.Addr) bool { return o.Unmap().WithZone("") == a.Unmap() })
 }
 
 // holds tells whether the rule is for the address and port.
