@@ -33,5 +33,14 @@
 // answers for an allowed name can pass on what it is sent. A flow whose first
 // bytes are neither TLS nor HTTP (not on ports 443 and 80) passes.
 //
+// A name in Deny, in mode "public", is a name that is not resolved, not connected
+// to, and not named by the head of a flow to an address; on ports 443 and 80 such a
+// flow has to be TLS or HTTP/1 and to name its host, for as long as some name is
+// denied there. That keeps programs from what they would do by mistake or habit. It
+// does not keep one from a server that it knows the address of: on other ports
+// what is neither TLS nor HTTP passes, as SSH does, and on any port a flow may name
+// what the server takes instead: its address as Host, or a name that is not
+// denied. To deny a server, deny its addresses, or list what is allowed.
+//
 // The package has no Linux-only code and starts nothing.
 package egress

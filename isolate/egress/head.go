@@ -96,20 +96,22 @@ func resemblesRequest(line []byte) bool {
 //
 // A flow to a name has to be TLS with that name on port 443 and HTTP/1 with that
 // host on port 80. On other ports that counts for what looks like TLS or HTTP; the
-// rest passes. A flow to an address passes unless its head names a host that
-// is denied, or hides which.
+// rest passes. A flow to an address passes where no name is denied on the port.
+// Where one is, its head must not name that; and it has to name a host, as one to
+// a name has, unless a rule of Allow opens the address.
 func (p *Policy) CheckHead(b []byte, want string, a netip.Addr, port uint16) (Verdict, error) {
 	if want == "" && !p.deniesNames(port) {
 		return Verdict{OK: true, Rule: "no name is denied"}, nil
 	}
 	kind := SniffHead(b)
+	mend, must := p.mustName(want, a, port)
 	switch {
 	case kind == HeadMore:
 		return Verdict{}, ErrMore
-	case want != "" && port == 443 && kind != HeadTLS:
-		return Verdict{Rule: "only TLS is let through to port 443"}, nil
-	case want != "" && port == 80 && kind != HeadHTTP:
-		return Verdict{Rule: "only HTTP/1 is let through to port 80"}, nil
+	case must && port == 443 && kind != HeadTLS:
+		return Verdict{Rule: "only TLS is let through to port 443", Mend: mend}, nil
+	case must && port == 80 && kind != HeadHTTP:
+		return Verdict{Rule: "only HTTP/1 is let through to port 80", Mend: mend}, nil
 	case kind == HeadOther:
 		return Verdict{OK: true, Rule: "it is neither TLS nor HTTP"}, nil
 	}
@@ -121,6 +123,8 @@ func (p *Policy) CheckHead(b []byte, want string, a netip.Addr, port uint16) (Ve
 		return Verdict{Rule: err.Error()}, nil
 	case why != "":
 		return Verdict{Rule: why}, nil
+	case named == "" && must && want == "":
+		return Verdict{Rule: "the TLS hello names no host, and some names are denied", Mend: mend}, nil
 	case want == "":
 		return p.checkNamed(named, port), nil
 	case named == "":
@@ -145,22 +149,4 @@ func (p *Policy) headName(b []byte, kind HeadKind, want string, port uint16) (na
 		why = "a tunnel (HTTP CONNECT) could lead anywhere"
 	}
 	return r.host, why, err
-}
-
-// checkNamed decides about a host that is named in a flow to an address.
-func (p *Policy) checkNamed(host string, port uint16) Verdict {
-	if v, ok := p.denyName(host, port); !ok {
-		return v
-	}
-	return Verdict{OK: true, Rule: "the host that it names is not denied"}
-}
-
-// isPublic tells whether no level limits the names to a list.
-func (p *Policy) isPublic() bool {
-	for at := p; at != nil; at = at.Above {
-		if at.Net != NetPublic && at.Net != NetAny {
-			return false
-		}
-	}
-	return true
 }

@@ -33,9 +33,13 @@ func TestCheckHead(t *testing.T) {
 	listed := &Policy{Net: NetAllow, Allow: rulesOf(t, "*.example.org", host, "93.184.216.34")}
 	public := &Policy{Net: NetPublic}
 	denying := &Policy{Net: NetPublic, Deny: rulesOf(t, "evil.example")}
+	denyingWeb := &Policy{Net: NetPublic, Deny: rulesOf(t, "evil.example:443")}
 	below := &Policy{Net: NetPublic, Above: denying}
+	opening := &Policy{Net: NetPublic, Deny: denying.Deny, Allow: rulesOf(t, "93.184.216.34:443")}
+	openBelow := &Policy{Net: NetPublic, Deny: denying.Deny, Allow: opening.Allow, Above: denying}
 	named := func(names ...string) string { return string(tlsRecord(helloOf(versions, sni(names...)))) }
 	get := func(host string) string { return "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n" }
+	nameless := string(tlsRecord(helloOf(versions)))
 	hidden := string(tlsRecord(helloOf(versions, sni(host), extension(extEncryptedHello, 0))))
 	const connect = "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n"
 	for _, tt := range []struct {
@@ -83,17 +87,42 @@ func TestCheckHead(t *testing.T) {
 		{public, "", 80, "GET / HTTP/1.1", true},
 		{denying, "", 443, named("evil.example"), false},
 		{denying, "", 443, named(host), true},
-		{denying, "", 443, string(tlsRecord(helloOf(versions))), true},
+		{denying, "", 443, nameless, false},
+		{denying, "", 8443, nameless, false},
+		{public, "", 443, nameless, true},
+		{opening, "", 443, nameless, true},
+		{opening, "", 443, "SSH-2.0-x\r\n", true},
+		{opening, "", 80, "SSH-2.0-x\r\n", false}, // opened on another port
+		{opening, "", 443, named("evil.example"), false},
+		{below, "", 443, nameless, false},
+		{openBelow, "", 443, nameless, false},
 		{denying, "", 80, get("evil.example"), false},
 		{denying, "", 80, get("93.184.216.34:80"), true},
 		{denying, "", 3128, connect, false},
 		{public, "", 3128, connect, true},
 		{below, "", 8080, get("evil.example"), false},
-		{denying, "", 443, "SSH-2.0-x\r\n", true},
+		{denying, "", 443, "SSH-2.0-x\r\n", false},
+		{denying, "", 443, get(host), false},
+		{denying, "", 80, "SSH-2.0-x\r\n", false},
+		{denying, "", 80, named(host), false},
+		{denying, "", 22, "SSH-2.0-x\r\n", true},
+		{denyingWeb, "", 80, "SSH-2.0-x\r\n", true},
+		{below, "", 443, "SSH-2.0-x\r\n", false},
+		{public, "", 443, "SSH-2.0-x\r\n", true},
 	} {
 		v, err := tt.p.CheckHead([]byte(tt.head), tt.want, netip.MustParseAddr("93.184.216.34"), tt.port)
-		if err != nil || v.OK != tt.ok || v.Rule == "" || v.Mend != "" {
+		if err != nil || v.OK != tt.ok || v.Rule == "" {
 			t.Errorf("%s %q:%d %.90q: %+v, %v; want %v", tt.p.Net, tt.want, tt.port, tt.head, v, err, tt.ok)
+		}
+		if v.Mend != "" {
+			mended := *tt.p
+			mended.Allow = append(rulesOf(t, v.Mend), tt.p.Allow...)
+			if v, err := mended.CheckHead([]byte(tt.head), tt.want, netip.MustParseAddr("93.184.216.34"), tt.port); err != nil || !v.OK {
+				t.Errorf("%q:%d %.90q: mended by %v: %+v, %v", tt.want, tt.port, tt.head, mended.Allow[0], v, err)
+			}
+		}
+		if mends := tt.want == "" && !v.OK && (tt.p == denying || tt.p == opening) && !strings.Contains(v.Rule, "evil"); (v.Mend != "") != mends {
+			t.Errorf("%q:%d %.90q: %+v; has a mend, want %v", tt.want, tt.port, tt.head, v, mends)
 		}
 		for i := range len(tt.head) {
 			part, err := tt.p.CheckHead([]byte(tt.head[:i]), tt.want, netip.MustParseAddr("93.184.216.34"), tt.port)

@@ -248,26 +248,6 @@ func (p *Policy) deny(match func(Rule) bool, ceiling bool) (Verdict, bool) {
 	return Verdict{}, true
 }
 
-// denyName is deny for a name that a flow's first bytes tell, at every level.
-func (p *Policy) denyName(name string, port uint16) (Verdict, bool) {
-	for at := p; at != nil; at = at.Above {
-		if v, ok := at.deny(func(r Rule) bool { return r.hasName(name) && r.hasPort(port) }, at != p); !ok {
-			return v, false
-		}
-	}
-	return Verdict{}, true
-}
-
-// deniesNames tells whether a name can be denied on the port, at some level.
-func (p *Policy) deniesNames(port uint16) bool {
-	for at := p; at != nil; at = at.Above {
-		if slices.ContainsFunc(at.Deny, func(r Rule) bool { return r.Name != "" && r.hasPort(port) }) {
-			return true
-		}
-	}
-	return false
-}
-
 // lists tells whether a rule of Allow is for the name, and whether one spells it out.
 func (p *Policy) lists(name string) (listed, exact bool) {
 	for _, r := range p.Allow {
