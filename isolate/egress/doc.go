@@ -28,10 +28,23 @@
 //
 // # What it cannot see
 //
-// Only the head of a flow is read. What is inside of TLS is not seen, nor is
-// the Host of a second request in a plain HTTP connection: a server that
-// answers for an allowed name can pass on what it is sent. A flow whose first
-// bytes are neither TLS nor HTTP (not on ports 443 and 80) passes.
+// Only the head of a flow is read. Rules keep servers apart, not the sites of one
+// server: what is inside of TLS is not seen, so a Host there may be another than
+// the SNI, and a server that answers for an allowed name can pass on what it is
+// sent.
+//
+// Of a plain HTTP/1 connection that is the first request. A second one on the same
+// connection may have another Host, on port 80 too, and reaches the server that the
+// name led to, for whichever of its sites that means. To check each, somebody would
+// have to tell where every request ends as the server does (length, chunks,
+// upgrades), and to copy all bytes instead of splicing them; who gets that wrong by a
+// byte checks nothing.
+//
+// On other ports than 443 and 80 it is the server who may speak first, and any
+// protocol may be spoken. There the check is one of what looks like TLS or like an
+// HTTP request, by lines that servers are known to take. A program that sends in
+// pieces a request with a method that is not in capitals is taken for something else,
+// and passes: as it would without TLS and HTTP.
 //
 // A name in Deny, in mode "public", is a name that is not resolved, not connected
 // to, and not named by the head of a flow to an address; on ports 443 and 80 such a

@@ -1,11 +1,8 @@
 package egress
 
 import (
-	"bytes"
 	"errors"
 	"net/netip"
-	"slices"
-	"strings"
 )
 
 // MaxHead is the length in bytes of the longest ClientHello and the longest HTTP
@@ -21,72 +18,6 @@ func moreOf(b []byte, what string) error {
 		return errors.New("the " + what + " is too long")
 	}
 	return ErrMore
-}
-
-// A HeadKind is what the first bytes of a flow look like.
-type HeadKind int
-
-const (
-	HeadMore  HeadKind = iota // too few bytes to tell
-	HeadTLS                   // a TLS handshake
-	HeadHTTP                  // an HTTP request, of whatever version and form
-	HeadOther                 // something else
-)
-
-// SniffHead tells what the first bytes of a flow look like. It is generous where
-// a server may be. A text line that only resembles an HTTP request is HeadHTTP,
-// and one that may become such a line is HeadMore until it ends: a request that
-// is sent in pieces, with an unknown method or behind empty lines, is not taken
-// for something else. (Text protocols end their lines; binary ones are told by
-// their first control byte.)
-func SniffHead(b []byte) HeadKind {
-	if len(b) == 0 {
-		return HeadMore
-	}
-	if looks, ok := sniffRecord(b); ok {
-		return looks
-	}
-	// Servers skip empty lines before a request (RFC 9112 section 2.2).
-	line, _, whole := bytes.Cut(bytes.TrimLeft(b, " \t\r\n"), []byte{'\n'})
-	word := line
-	if i := bytes.IndexAny(line, lineSpace); i >= 0 {
-		word = line[:i]
-	}
-	switch {
-	case len(word) > 0 && !isToken(string(word)) || bytes.ContainsFunc(line, isControl):
-		return HeadOther
-	case whole && resemblesRequest(line), !whole && len(b) >= MaxHead:
-		return HeadHTTP
-	case whole:
-		return HeadOther
-	}
-	return HeadMore
-}
-
-// sniffRecord: a TLS record that is not application data. Go's server takes any
-// version below 0x1000 in the first one, and warnings before the hello
-// (crypto/tls, readRecordOrCCS).
-func sniffRecord(b []byte) (HeadKind, bool) {
-	switch {
-	case b[0] < recordChangeCipher || b[0] > recordHandshake:
-		return HeadOther, false
-	case len(b) == 1:
-		return HeadMore, true
-	}
-	return HeadTLS, b[1] < 0x10
-}
-
-// lineSpace is what servers part the words of a request line by (RFC 9112 section 3).
-const lineSpace = " \t\v\f\r"
-
-func isControl(r rune) bool { return r < ' ' && !strings.ContainsRune(lineSpace, r) }
-
-// resemblesRequest: a word after the first begins with HTTP/, as a version does.
-func resemblesRequest(line []byte) bool {
-	words := bytes.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(lineSpace, r) })
-	return len(words) > 1 && slices.ContainsFunc(words[1:], func(w []byte) bool {
-		return len(w) >= 5 && strings.EqualFold(string(w[:5]), "HTTP/")
-	})
 }
 
 // CheckHead decides about a flow by the first bytes that the program sent. want

@@ -17,9 +17,20 @@ func TestSniffHead(t *testing.T) {
 		"\r\n\r\nGET / HTTP/1.1\r\n": HeadHTTP, " GET / HTTP/1.1\r\n": HeadHTTP, "get / http/1.1\r\n": HeadHTTP, "ODD\t/\tHTTP/1.1\r\n": HeadHTTP,
 		"PRI * HTTP/2.0\r\n": HeadHTTP, "GET / x HTTP/9\r\n": HeadHTTP, "GET /\xff HTTP/1.1\r\n": HeadHTTP,
 		"GET /\r\n": HeadOther, "EHLO example.org\r\n": HeadOther, "SSH-2.0-OpenSSH_9.2\r\n": HeadOther, "\r\n": HeadMore,
-		"SSH-2.0-OpenSSH_9.2": HeadMore, "*1\r\n$4\r\nPING\r\n": HeadOther, "{\"a\":1}": HeadOther, "0032git-upload-pack /a\x00": HeadOther,
-		"\x00\x03\x00\x00": HeadOther, "\x05\x01\x00": HeadOther, "\x80\x2e\x01\x03": HeadOther, "0\x0c\x02\x01": HeadOther,
-		"G" + strings.Repeat("E", MaxHead): HeadHTTP, "EHLO example.org\r\n" + strings.Repeat("E", MaxHead): HeadOther,
+		"SSH-2.0-OpenSSH_9.2": HeadOther, "*1\r\n$4\r\nPING\r\n": HeadOther, "{\"a\":1}": HeadOther, "0032git-upload-pack /a\x00": HeadOther,
+		"\x00\x03\x00\x00": HeadOther, "\x05\x01\x00": HeadOther, "0\x0c\x02\x01": HeadOther,
+		// In the form of SSL 2.0, and what is not.
+		"\x80": HeadMore, "\x80\x2e": HeadMore, "\x80\x2e\x01": HeadMore, "\x80\x2e\x01\x03": HeadTLS, "\x80\x2e\x01\x00\x02": HeadTLS, "\xc5\xff\x01\x03": HeadTLS,
+		"\x80\x2e\x02": HeadOther, "\x94\x00\x01\xa4ping": HeadOther, "\xff\xfd\x01": HeadOther, "\xc3\xa4h": HeadOther,
+		// What servers take that are not strict.
+		"GET /\x01 HTTP/1.1\r\n": HeadHTTP, "G@T / HTTP/1.1\r\n": HeadHTTP, "\x01 GET / http/1.0\n": HeadHTTP, "\xffGET\x00 / HTTP/1.1\r\n": HeadHTTP,
+		"<13>1 \"GET / HTTP/1.1\" 200\n": HeadOther, "GET /\x01 HTTP/x\n": HeadOther, "\x01HTTP/1.1\n": HeadOther, "HTTP/1.1 200 OK\r\n": HeadOther,
+		// What is held until its line ends, and what is not.
+		"PING": HeadMore, "M-SEARCH": HeadMore, "BASELINE_CONTROL *": HeadMore, " \r\n\tGET": HeadMore, "GET\t/": HeadMore, "GET \x01\x00": HeadMore, "GET\r": HeadMore,
+		"hello": HeadOther, "Hello": HeadOther, "get / http/1.1": HeadOther, "-A": HeadOther, "G@T": HeadOther, "GET/": HeadOther, "[1]": HeadOther,
+		strings.Repeat("A", 24): HeadMore, strings.Repeat("A", 24) + " ": HeadMore, strings.Repeat("A", 25): HeadOther,
+		strings.Repeat("A", 25) + " / HTTP/1.1\r\n": HeadHTTP,
+		"GET /" + strings.Repeat("E", MaxHead):      HeadHTTP, strings.Repeat("\n", MaxHead): HeadHTTP, "EHLO example.org\r\n" + strings.Repeat("E", MaxHead): HeadOther,
 	} {
 		if got := SniffHead([]byte(text)); got != want {
 			t.Errorf("%.60q: %d, want %d", text, got, want)
@@ -81,6 +92,8 @@ func TestCheckHead(t *testing.T) {
 		{listed, host, 8443, get("evil.example"), false},
 		{listed, host, 8443, "\r\n" + get("evil.example"), false},
 		{listed, host, 8443, "\x15\x03\x01\x00\x02\x01\x00" + named("evil.example"), false},
+		{listed, host, 8080, "GET /\x01 HTTP/1.1\r\nHost: evil.example\r\n\r\n", false},
+		{listed, host, 8443, "\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10" + strings.Repeat("x", 37), false},
 		{listed, host, 22, "SSH-2.0-x\r\n", true},
 		{listed, host, 5432, "\x00\x00\x00\x08\x04\xd2\x16\x2f", true},
 		{listed, "", 443, "", true},
@@ -139,10 +152,10 @@ func TestCheckHead(t *testing.T) {
 // With MaxHead bytes there is a verdict, whatever they are.
 func TestCheckHeadEnds(t *testing.T) {
 	p := &Policy{Net: NetAllow, Allow: rulesOf(t, "example.org")}
-	for _, piece := range []string{"a", "\r\n", "\x16\x03\x01\x00\x01\x01", "GET / HTTP/1.1\r\nHost: example.org\r\nA: b\r\n", "\x16\x03"} {
+	for _, piece := range []string{"a", "A", "GET ", "\r\n", "\x16\x03\x01\x00\x01\x01", "GET / HTTP/1.1\r\nHost: example.org\r\nA: b\r\n", "\x16\x03"} {
 		b := bytes.Repeat([]byte(piece), MaxHead/len(piece)+1)[:MaxHead]
 		for _, port := range []uint16{80, 443, 8080} {
-			if v, err := p.CheckHead(b, "example.org", netip.Addr{}, port); err != nil || v.OK {
+			if v, err := p.CheckHead(b, "example.org", netip.Addr{}, port); err != nil || v.OK != (port == 8080 && (piece == "a" || piece == "A")) {
 				t.Errorf("%q on %d: %+v, %v", piece, port, v, err)
 			}
 		}
@@ -152,6 +165,8 @@ func TestCheckHeadEnds(t *testing.T) {
 func FuzzCheckHead(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"), uint16(80))
 	f.Add(tlsRecord(helloOf(versions, sni("example.org"))), uint16(443))
+	f.Add([]byte("\x80\x2e\x01\x03"), uint16(8443))
+	f.Add([]byte("GET \x01\n HTTP/1.1\r\n"), uint16(8080))
 	f.Add([]byte("\r\nget / http/1.0\n"), uint16(8080))
 	p := &Policy{Net: NetAllow, Allow: []Rule{{Name: "example.org"}}}
 	f.Fuzz(func(t *testing.T, b []byte, port uint16) {
@@ -161,6 +176,12 @@ func FuzzCheckHead(f *testing.F) {
 		}
 		if strings.ContainsFunc(whole.Rule, func(r rune) bool { return r < ' ' || r > '~' }) {
 			t.Errorf("the verdict is not inert: %q", whole.Rule)
+		}
+		if port != 80 && port != 443 && SniffHead(b) != HeadTLS {
+			line, _, _ := bytes.Cut(bytes.TrimLeft(b, " \t\r\n"), []byte{'\n'})
+			if !beginsRequest(line) {
+				return // what begins so is not held, and refused only as a whole
+			}
 		}
 		// A beginning never passes where the whole is refused.
 		for i := range min(len(b), 200) {

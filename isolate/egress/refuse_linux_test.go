@@ -145,6 +145,31 @@ func TestRefuseHead(t *testing.T) {
 	}
 }
 
+// What cannot become a request passes at once, without a line's end; a word in
+// capitals is held until that, and no longer than the limit.
+func TestHeld(t *testing.T) {
+	w := newWorld(t, rules(t, "one.example.org"), func(w *world) { w.exit.Head = 400 * time.Millisecond })
+	w.host("one.example.org", "45.0.0.1")
+	w.server("45.0.0.1:9000", echo)
+	for _, text := range []string{"hello", `{"a":1}`, "\x00\x01", "\xff\xfd\x01", "SSH-2.0-x", "Secret", "PING\n", strings.Repeat("A", 25)} {
+		began := time.Now()
+		w.say(w.dial(w.to("one.example.org", 9000)), text, text)
+		if took := time.Since(began); took > w.exit.Head/2 {
+			t.Errorf("%q took %s", text, took)
+		}
+	}
+	c := w.dial(w.to("one.example.org", 9000)) // a word that is ended in time
+	io.WriteString(c, "PI")
+	time.Sleep(50 * time.Millisecond)
+	w.say(c, "NG\n", "PING\n")
+	c = w.dial(w.to("one.example.org", 9000))
+	io.WriteString(c, "SECRET")
+	w.wantReset(c)
+	if e := w.kind(KindDenied); !strings.Contains(e.Rule, "within") {
+		t.Errorf("event %+v", e)
+	}
+}
+
 // Who connects to port 80 and goes again has tried nothing.
 func TestGoneBeforeHead(t *testing.T) {
 	w := newWorld(t, rules(t, "one.example.org"), nil)
