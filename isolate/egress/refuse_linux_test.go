@@ -114,6 +114,9 @@ func TestRefuseHead(t *testing.T) {
 		{"another host on 9000", request("two.example.org"), 9000, false, 1, "two.example.org"},
 		{"cut off on 80", "GET / HTTP/1.1\r\nHo", 80, true, 0, "middle"},
 		{"cut off on 9000", "GET / HTTP/1.1\r\nHo", 9000, true, 1, "middle"},
+		{"ended in the line on 80", "GET", 80, true, 0, "middle"},
+		{"ended in the line on 9000", "GET http://two.example.org/ HTTP/1.0", 9000, true, 1, "middle"},
+		{"ended in TLS on 9000", "\x16", 9000, true, 1, "middle"},
 		{"slow on 80", "GET / HTTP/1.1\r\nHo", 80, false, 0, "within"},
 		{"slow on 9000", "GET / HTTP/1.1\r\nHo", 9000, false, 1, "within"},
 		{"silent on 80", "", 80, false, 0, "within"},
@@ -162,6 +165,11 @@ func TestHeld(t *testing.T) {
 	io.WriteString(c, "PI")
 	time.Sleep(50 * time.Millisecond)
 	w.say(c, "NG\n", "PING\n")
+	c = w.dial(w.to("one.example.org", 9000)) // and one that nothing comes after
+	io.WriteString(c, "PING")
+	c.CloseWrite()
+	w.hear(c, "PING")
+	w.wantEnd(c)
 	c = w.dial(w.to("one.example.org", 9000))
 	io.WriteString(c, "SECRET")
 	w.wantReset(c)
