@@ -43,13 +43,13 @@
 // On other ports than 443 and 80 it is the server who may speak first, and any
 // protocol may be spoken. There the check is one of what looks like TLS or like an
 // HTTP request, by lines that servers are known to take. A program that sends in
-// pieces a request with a method that is not in capitals is taken for something else,
-// and passes: as it would without TLS and HTTP.
+// pieces a request with a method that is not in capitals is taken for something
+// else, and passes.
 //
 // A name in Deny, in mode "public", is a name that is not resolved, not connected
 // to, and not named by the head of a flow to an address; on ports 443 and 80 such a
 // flow has to be TLS or HTTP/1 and to name its host, for as long as some name is
-// denied there. That keeps programs from what they would do by mistake or habit. It
+// denied there and no rule of Allow opens the address. That keeps programs from what they would do by mistake or habit. It
 // does not keep one from a server that it knows the address of: on other ports
 // what is neither TLS nor HTTP passes, as SSH does, and on any port a flow may name
 // what the server takes instead: its address as Host, or a name that is not

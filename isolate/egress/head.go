@@ -71,7 +71,7 @@ func (p *Policy) headName(b []byte, kind HeadKind, want string, port uint16) (na
 	if kind == HeadTLS {
 		h, err := parseHello(b)
 		if err == nil && h.hidden && (!p.isPublic() || p.deniesNames(port)) {
-			why = "the TLS hello hides the name that counts (ECH, RFC 9849); turn that off in the program"
+			why = p.hiddenName(port)
 		}
 		return h.name, why, err
 	}

@@ -149,6 +149,37 @@ func TestCheckHead(t *testing.T) {
 	}
 }
 
+// Who is refused for a hidden name learns what to do about it, and nothing that
+// does not help.
+func TestCheckHeadHidden(t *testing.T) {
+	hidden := tlsRecord(helloOf(versions, sni("example.org"), extension(extEncryptedHello, 0)))
+	allow, deny := rulesOf(t, "example.org"), rulesOf(t, "evil.example:443")
+	for what, tt := range map[string]struct {
+		p      *Policy
+		public bool // helps
+	}{
+		"allow":                      {&Policy{Net: NetAllow, Allow: allow}, true},
+		"allow below any":            {&Policy{Net: NetAllow, Allow: allow, Above: &Policy{Net: NetAny}}, true},
+		"allow with deny":            {&Policy{Net: NetAllow, Allow: allow, Deny: deny}, false},
+		"allow below allow":          {&Policy{Net: NetAllow, Allow: allow, Above: &Policy{Net: NetAllow, Allow: allow}}, false},
+		"public with deny":           {&Policy{Net: NetPublic, Deny: deny}, false},
+		"public below allow":         {&Policy{Net: NetPublic, Above: &Policy{Net: NetAllow, Allow: allow}}, false},
+		"public below any with deny": {&Policy{Net: NetPublic, Above: &Policy{Net: NetAny, Deny: deny}}, false},
+	} {
+		v, err := tt.p.CheckHead(hidden, "example.org", netip.Addr{}, 443)
+		if err != nil || v.OK || !strings.Contains(v.Rule, "EncryptedClientHelloEnabled = false") || len(v.Rule) > maxText {
+			t.Errorf("%s: %+v, %v", what, v, err)
+		}
+		if got := strings.HasSuffix(v.Rule, `, or set net = "public"`); got != tt.public {
+			t.Errorf("%s: %s", what, v.Rule)
+		}
+		public := &Policy{Net: NetPublic, Deny: tt.p.Deny, Above: tt.p.Above}
+		if v, err := public.CheckHead(hidden, "example.org", netip.Addr{}, 443); err != nil || v.OK != tt.public {
+			t.Errorf("%s: in mode public: %+v, %v", what, v, err)
+		}
+	}
+}
+
 // With MaxHead bytes there is a verdict, whatever they are.
 func TestCheckHeadEnds(t *testing.T) {
 	p := &Policy{Net: NetAllow, Allow: rulesOf(t, "example.org")}

@@ -66,3 +66,16 @@ func (p *Policy) isPublic() bool {
 	}
 	return true
 }
+
+// hiddenName says why a hello with an encrypted one in it is refused, and what to
+// do. Browsers send such an extension to every server, with random bytes where
+// there is no second hello (GREASE, RFC 9849 section 6.2), made so that nobody
+// between can tell which it is. Chromium has no switch of its own for that: it
+// sends none below TLS 1.3 (setup_ech_grease in BoringSSL), nor with the policy.
+func (p *Policy) hiddenName(port uint16) string {
+	why := "the TLS hello may hide the name that counts (ECH, RFC 9849); turn that off in the program (Chromium: the policy EncryptedClientHelloEnabled = false, or --ssl-version-max=tls1.2)"
+	if p.Net == NetAllow && (p.Above == nil || p.Above.isPublic()) && !p.deniesNames(port) {
+		why += `, or set net = "public"`
+	}
+	return why
+}
