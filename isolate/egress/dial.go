@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
 const (
 	stagger       = 250 * time.Millisecond // between two attempts (RFC 8305, section 5)
 	maxCandidates = 16                     // addresses of a name that are tried
+	maxAttempts   = 6                      // of them at once: each has a descriptor, of those that Limits.Flows counts
 	ownFor        = time.Second            // how long the host's own addresses are taken as known
 )
 
@@ -91,24 +93,33 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 
 // dialled is what came of one attempt.
 type dialled struct {
-	conn *net.TCPConn
-	err  error
+	index int
+	conn  *net.TCPConn
+	err   error
 }
 
 // dialFirst gives the first connection that comes about. The next attempt starts
-// when one fails, or takes too long (RFC 8305, "Happy Eyeballs").
+// when one fails, or takes too long (RFC 8305, "Happy Eyeballs"). Where as many as
+// may are open, the oldest is given up for it.
 func (s *exitRun) dialFirst(ctx context.Context, addrs []netip.AddrPort) (*net.TCPConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan dialled, len(addrs))
 	next, waiting := 0, 0
+	open := make([]context.CancelFunc, len(addrs)) // nil: not begun, or over
 	start := func() {
-		a := addrs[next]
+		i := next
+		one, cancel := context.WithCancel(ctx)
+		open[i] = cancel
 		next++
 		waiting++
 		s.work.Go(func() {
-			c, err := s.dialOne(ctx, a)
-			results <- dialled{c, err}
+			defer cancel()
+			c, err := s.dialOne(one, addrs[i])
+			if err != nil && one.Err() != nil && ctx.Err() == nil {
+				err = context.DeadlineExceeded // given up
+			}
+			results <- dialled{i, c, err}
 		})
 	}
 	start()
@@ -119,6 +130,7 @@ func (s *exitRun) dialFirst(ctx context.Context, addrs []netip.AddrPort) (*net.T
 		select {
 		case r := <-results:
 			waiting--
+			open[r.index] = nil
 			if r.err == nil {
 				s.work.Go(func() { closeLate(results, waiting) })
 				return r.conn, nil
@@ -127,6 +139,11 @@ func (s *exitRun) dialFirst(ctx context.Context, addrs []netip.AddrPort) (*net.T
 				first = r.err
 			}
 		case <-timer.C:
+			if waiting >= maxAttempts && next < len(addrs) {
+				oldest := slices.IndexFunc(open, func(c context.CancelFunc) bool { return c != nil })
+				open[oldest]()
+				continue // its result starts the next
+			}
 		}
 		if next < len(addrs) && ctx.Err() == nil {
 			start()

@@ -2,10 +2,12 @@ package egress
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -63,6 +65,45 @@ func TestDialBounds(t *testing.T) {
 	w.event("elsewhere", func(e Event) bool {
 		return e.Kind == KindFailed && e.Text == "the connection leads somewhere else"
 	})
+}
+
+// However many addresses a name has that do not answer, a bounded number of them
+// is tried at once, and the one that does is come to.
+func TestDialMany(t *testing.T) {
+	var open, most atomic.Int32
+	w := newWorld(t, rules(t, "one.example.org", "none.example.org"), func(w *world) {
+		dial := w.exit.Dial
+		w.exit.Connect = 5 * time.Second
+		w.exit.Dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			if n := open.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer open.Add(-1)
+			switch last := a.Addr().As4()[3]; {
+			case last == 1:
+				return dial(ctx, a)
+			case last%3 == 0: // those that fail leave gaps between those that wait
+				return nil, syscall.ECONNREFUSED
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	w.server("45.0.0.1:9000", echo)
+	var dead []string
+	for i := range 15 {
+		dead = append(dead, fmt.Sprintf("45.0.0.%d", i+2))
+	}
+	w.host("one.example.org", append(dead, "45.0.0.1")...)
+	w.say(w.dial(w.to("one.example.org", 9000)), "x\n", "x\n")
+	if n := most.Load(); n != maxAttempts {
+		t.Errorf("%d attempts at once; want %d", n, maxAttempts)
+	}
+	w.host("none.example.org", "45.0.0.2", "45.0.0.4", "45.0.0.5", "45.0.0.7", "45.0.0.8", "45.0.0.10", "45.0.0.11")
+	w.wantRefused(w.to("none.example.org", 9000))
+	if e := w.kind(KindFailed); e.Text != "timed out" {
+		t.Errorf("event %+v", e)
+	}
 }
 
 // An answer of the resolver is used for a moment; who asks at the same time asks

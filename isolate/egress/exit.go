@@ -136,7 +136,7 @@ func (s *exitRun) listen() error {
 	if err := s.post.send(message{Kind: msgPolicy, Policy: s.Policy, Limits: &s.limits}, nil); err != nil {
 		return fmt.Errorf("cannot give the gate its policy: %w", err)
 	}
-	s.serving.Store(s) // from here on other messages may be sent: the policy has to be the first
+	s.serving.Store(s)              // from here on other messages may be sent: the policy has to be the first
 	for _, p := range s.Published { // only now: the policy is the first that the gate hears
 		s.work.Go(func() { s.publish(p) })
 	}

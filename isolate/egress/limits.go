@@ -10,8 +10,8 @@ import (
 type Limits struct {
 	// Flows is how many flows are open at once; the next is reset. Default 1024,
 	// and never more than an eighth of the descriptors that this process may
-	// open, less 128: a flow has two, up to four for the pipes that splice(2)
-	// needs, and one more while it is dialled.
+	// open, less 128: a flow has one and up to maxAttempts while it is dialled,
+	// then two, and up to four for the pipes that splice(2) needs.
 	Flows int
 	// Heads is how many connections wait at once for the client's first bytes
 	// before anything is dialled; the next is reset. Default 1024.
