@@ -67,8 +67,9 @@ func (r *Repo) Blobs(ctx context.Context, ids []string, each func(i int, content
 	return nil
 }
 
-// SmallBlobs is Blobs for content of limit bytes at most: what is larger is nil.
-func (r *Repo) SmallBlobs(ctx context.Context, ids []string, limit int64, each func(i int, content []byte) error) error {
+// SmallBlobs is Blobs for content of limit bytes at most, and of sum bytes in all:
+// what is larger, or would be too much after those before it, is nil.
+func (r *Repo) SmallBlobs(ctx context.Context, ids []string, limit, sum int64, each func(i int, content []byte) error) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -86,7 +87,8 @@ func (r *Repo) SmallBlobs(ctx context.Context, ids []string, limit int64, each f
 	}
 	for i, id := range ids {
 		var content []byte
-		if sizes[i] <= limit {
+		if sizes[i] <= min(limit, sum) {
+			sum -= sizes[i]
 			if content, err = objects.read(id, "blob"); err != nil {
 				return err
 			}

@@ -75,19 +75,23 @@ func TestSightFile(t *testing.T) {
 		}
 		var sizes []int
 		other, _ := s.File("plain")
-		if err := r.SmallBlobs(t.Context(), []string{id, other}, 7, func(_ int, b []byte) error {
+		if err := r.SmallBlobs(t.Context(), []string{id, other}, 7, 14, func(_ int, b []byte) error {
 			sizes = append(sizes, len(b))
 			return nil
 		}); err != nil || !slices.Equal(sizes, []int{7, 7}) {
 			t.Errorf("%s: %v, %v", format, sizes, err)
 		}
-		if err := r.SmallBlobs(t.Context(), []string{id}, 6, func(_ int, b []byte) error {
-			if b != nil {
-				t.Errorf("%s: what is too large was read", format)
+		for _, tt := range []struct {
+			limit, sum int64
+			want       []bool
+		}{{6, 100, []bool{false, false}}, {7, 13, []bool{true, false}}, {7, 6, []bool{false, false}}} {
+			var read []bool
+			if err := r.SmallBlobs(t.Context(), []string{id, other}, tt.limit, tt.sum, func(_ int, b []byte) error {
+				read = append(read, b != nil)
+				return nil
+			}); err != nil || !slices.Equal(read, tt.want) {
+				t.Errorf("%s: of %d and %d bytes: %v, %v", format, tt.limit, tt.sum, read, err)
 			}
-			return nil
-		}); err != nil {
-			t.Error(err)
 		}
 	}
 }

@@ -183,17 +183,27 @@ func hostOfRemote(url string) (host string, port uint16, ok bool) {
 	return authority[strings.LastIndexByte(authority, '@')+1:], schemePorts["ssh"], true
 }
 
-// project works out what projectMark stands for. What cannot be read is left out
-// and told, and never keeps a task from starting.
-func (n netSource) project(ctx context.Context) ([]egress.Rule, []netLine, error) {
+// worked is what projectMark stands for.
+type worked struct {
+	Rules   []egress.Rule // each with its source in From
+	LeftOut []netLine
+	Notes   []string // what a user should know of it
+}
+
+// project works it out. What cannot be read is left out and told, and never keeps
+// a task from starting.
+func (n netSource) project(ctx context.Context) (w worked, err error) {
 	var s placeSet
 	for _, r := range n.repo.Remotes() {
 		if host, port, ok := hostOfRemote(r.URL); ok {
 			s.addPlace(place{host, port, "remote " + r.Name})
 		}
 	}
-	locked, failed := n.locked(ctx)
-	for _, p := range locked {
+	locked := n.locked(ctx)
+	if locked.Late {
+		w.Notes = append(w.Notes, fmt.Sprintf("the repository's lock files were not read to their end: that takes more than %v", lockTime))
+	}
+	for _, p := range locked.Places {
 		s.addPlace(p)
 	}
 	tools := toolPlaces{env: n.env, has: n.sight.Has, top: n.repo.Top}
@@ -201,6 +211,7 @@ func (n netSource) project(ctx context.Context) ([]egress.Rule, []netLine, error
 	for _, p := range tools.found.list {
 		s.addPlace(p)
 	}
-	rules, leftOut := s.rules()
-	return rules, append(leftOut, append(failed, tools.failed...)...), ctx.Err()
+	w.Rules, w.LeftOut = s.rules()
+	w.LeftOut = append(append(w.LeftOut, locked.Failed...), tools.failed...)
+	return w, ctx.Err()
 }

@@ -28,12 +28,12 @@ const (
 	maxAnswer = 64 << 10        // bytes
 )
 
-// ask gives the lines of the answer to read; a tool that is not installed names
-// nothing.
-func (t *toolPlaces) ask(ctx context.Context, q question, read func(lines []string, found *placeSet)) ([]place, []netLine) {
+// ask gives the lines of the answer to read, and takes what that finds; a tool
+// that is not installed names nothing.
+func (t *toolPlaces) ask(ctx context.Context, q question, read func(lines []string, found *placeSet)) {
 	program, real := t.program(q.args[0])
 	if program == "" {
-		return nil, nil
+		return
 	}
 	key := fmt.Sprintf("ask %q %s", q.args, stamp(real))
 	for _, path := range q.files {
@@ -45,15 +45,20 @@ func (t *toolPlaces) ask(ctx context.Context, q question, read func(lines []stri
 	for _, name := range q.variables {
 		key += fmt.Sprintf(" %s=%q", name, t.env.getenv(name))
 	}
-	return rememberPlaces(t.env.dirs.known(), key, func() (found placeSet, failed []netLine) {
+	memo := rememberPlaces(t.env.dirs.known(), key, func() (placesMemo, bool) {
 		out, err := q.run(ctx, program, t.env.environ)
 		if err != nil {
 			text := fmt.Sprintf("cannot ask %s: %s", strings.Join(q.args, " "), oneLine(err))
-			return found, []netLine{{"ignored", text, projectMark}}
+			return placesMemo{Failed: []netLine{{"ignored", text, projectMark}}}, false
 		}
+		var found placeSet
 		read(strings.Split(strings.TrimRight(out, "\r\n"), "\n"), &found)
-		return found, nil
+		return placesMemo{Places: found.list}, true
 	})
+	for _, p := range memo.Places {
+		t.found.addPlace(p)
+	}
+	t.failed = append(t.failed, memo.Failed...)
 }
 
 // program finds a program on PATH, in absolute folders outside of the checkout,

@@ -3,13 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
+	"time"
 )
 
 // lockFiles are the files of a project that name where its parts come from. Each
@@ -32,67 +29,95 @@ var lockFiles = []struct {
 	{"composer.lock", readComposerLock},
 }
 
-// maxLock bounds one of them, in bytes. The largest that people have are some
-// megabytes.
-const maxLock = 16 << 20
+// Bounds of what is read of them: whoever commits decides how much there is. The
+// largest that people have are some megabytes.
+const (
+	maxLock  = 16 << 20 // one, in bytes
+	maxLocks = 32 << 20 // all, in bytes
+	lockTime = 2 * time.Second
+)
 
-// knownName is the folder of what was found in the cache.
-const knownName = ".known"
-
-// knownVersion counts with every change of what is found in the same files.
-const knownVersion = 1
-
-func (d dirs) known() string { return filepath.Join(d.Cache, knownName) }
+// A lockFile is one of them, at the base commit.
+type lockFile struct {
+	name, id string
+	read     func(data []byte, found func(url string))
+}
 
 // locked are the places that the base commit's lock files name. They are
 // remembered by the ids of the files: a large one is read once.
-func (n netSource) locked(ctx context.Context) (places []place, failed []netLine) {
-	var names, ids []string
-	var readers []func([]byte, func(string))
+func (n netSource) locked(ctx context.Context) placesMemo {
+	var files []lockFile
+	key := "locks"
 	for _, l := range lockFiles {
 		if id, ok := n.sight.File(l.name); ok {
-			names, ids, readers = append(names, l.name), append(ids, id), append(readers, l.read)
+			files = append(files, lockFile{l.name, id, l.read})
+			key += fmt.Sprintf(" %q %s", l.name, id)
 		}
 	}
-	if len(names) == 0 {
-		return nil, nil
+	if len(files) == 0 {
+		return placesMemo{}
 	}
-	return rememberPlaces(n.env.dirs.known(), fmt.Sprintf("locks %q %q", names, ids), func() (s placeSet, failed []netLine) {
-		err := n.repo.SmallBlobs(ctx, ids, maxLock, func(i int, content []byte) error {
-			if content == nil {
-				failed = append(failed, netLine{"ignored", fmt.Sprintf("the file is over %d MiB", maxLock>>20), names[i]})
-			}
-			readers[i](content, func(url string) { s.add(url, names[i]) })
-			return nil
-		})
+	return rememberPlaces(n.env.dirs.known(), key, func() (placesMemo, bool) { return n.readLocks(ctx, files, lockTime) })
+}
+
+// readLocks reads the files, for as long as there is time. What it finds is worth
+// remembering unless something went wrong that the files do not decide.
+func (n netSource) readLocks(ctx context.Context, files []lockFile, most time.Duration) (memo placesMemo, keep bool) {
+	within, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	ids := make([]string, len(files))
+	for i, f := range files {
+		ids[i] = f.id
+	}
+	var s placeSet
+	fail := func(from, format string, args ...any) {
+		memo.Failed = append(memo.Failed, netLine{"ignored", fmt.Sprintf(format, args...), projectMark + ": " + from})
+	}
+	done := 0
+	err := n.repo.SmallBlobs(within, ids, maxLock, maxLocks, func(i int, content []byte) error {
+		f := files[i]
+		if content == nil {
+			fail(f.name, "the file is over %d MiB, or with those before it over %d MiB", maxLock>>20, maxLocks>>20)
+		}
+		some, err := f.places(within, content)
 		if err != nil {
-			failed = append(failed, netLine{"ignored", oneLine(err), strings.Join(names, ", ")})
+			return err
 		}
-		return s, failed
+		for _, p := range some {
+			s.addPlace(p)
+		}
+		done++
+		return nil
 	})
+	memo.Places = s.list
+	switch {
+	case err != nil && ctx.Err() == nil && within.Err() != nil:
+		memo.Late = true
+		for _, f := range files[done:] {
+			fail(f.name, "it was not read within %v", most)
+		}
+	case err != nil:
+		fail("lock files", "%s", oneLine(err))
+		return memo, false
+	}
+	return memo, true
 }
 
-// A placesMemo is what was found, in the cache. What was damaged has another key.
-type placesMemo struct {
-	Key    string  `json:"key"`
-	Places []place `json:"places"`
-}
-
-// rememberPlaces is what find finds, which is looked for once for a key. What did
-// not go well is not remembered.
-func rememberPlaces(cache, key string, find func() (placeSet, []netLine)) ([]place, []netLine) {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", knownVersion, key))
-	key = hex.EncodeToString(sum[:])
-	file := filepath.Join(cache, key)
-	var memo placesMemo
-	if readJSON(file, &memo) == nil && memo.Key == key {
-		return memo.Places, nil
+// places reads one of them. What cannot be stopped is not waited for: its end is
+// bounded by the file's size.
+func (f lockFile) places(ctx context.Context, content []byte) ([]place, error) {
+	done := make(chan []place, 1)
+	go func() {
+		var s placeSet
+		f.read(content, func(url string) { s.add(url, f.name) })
+		done <- s.list
+	}()
+	select {
+	case found := <-done:
+		return found, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	found, failed := find()
-	if len(failed) == 0 && os.MkdirAll(cache, 0o700) == nil {
-		_ = writeJSON(file, placesMemo{key, found.list}, false) // it is found again next time
-	}
-	return found.list, failed
 }
 
 // readPackageLock reads the values of "resolved" in package-lock.json. Inside of

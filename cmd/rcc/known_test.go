@@ -396,25 +396,104 @@ func TestLockedIsRemembered(t *testing.T) {
 	look()
 	want := []place{{"npm0.example", 443, "package-lock.json"}, {"npm1.example", 443, "package-lock.json"}, {"npm2.example", 443, "package-lock.json"}, {"gems.example", 443, "Gemfile.lock"}}
 	began := time.Now()
-	got, failed := n.locked(t.Context())
+	got := n.locked(t.Context())
 	cold := time.Since(began)
-	if !slices.Equal(got, want) || len(failed) > 0 {
-		t.Fatalf("%v, %v", got, failed)
+	if !slices.Equal(got.Places, want) || len(got.Failed) > 0 {
+		t.Fatalf("%+v", got)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel() // with which no git starts
 	began = time.Now()
-	got, failed = n.locked(gone)
+	got = n.locked(gone)
 	warm := time.Since(began)
-	if !slices.Equal(got, want) || len(failed) > 0 {
-		t.Errorf("remembered: %v, %v", got, failed)
+	if !slices.Equal(got.Places, want) || len(got.Failed) > 0 {
+		t.Errorf("remembered: %+v", got)
 	}
 	t.Logf("cold %v, warm %v", cold, warm)
 
+	// What is too large is that for good, too.
 	run("add", "-A")
 	run("commit", "-qm", "too large")
 	look()
-	if got, failed = n.locked(t.Context()); !slices.Equal(got, want) || len(failed) != 1 || failed[0] != (netLine{"ignored", "the file is over 16 MiB", "yarn.lock"}) {
-		t.Errorf("%v, %v", got, failed)
+	const tooLarge = "the file is over 16 MiB, or with those before it over 32 MiB"
+	for _, ctx := range []context.Context{t.Context(), gone} {
+		got = n.locked(ctx)
+		if !slices.Equal(got.Places, want) || !slices.Equal(got.Failed, []netLine{{"ignored", tooLarge, "@project: yarn.lock"}}) {
+			t.Errorf("%+v", got)
+		}
+	}
+
+	// So is what is too much.
+	for _, name := range []string{"package-lock.json", "yarn.lock", "Cargo.lock"} {
+		if err := os.WriteFile(filepath.Join(repo, name), []byte(lock.String()+strings.Repeat(" ", maxLock-lock.Len()-len(name))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("commit", "-qam", "too much")
+	run("add", "Cargo.lock")
+	run("commit", "-qm", "far too much")
+	look()
+	for _, ctx := range []context.Context{t.Context(), gone} {
+		got = n.locked(ctx)
+		if !slices.Equal(got.Places, want[:3]) || !slices.Equal(got.Failed, []netLine{{"ignored", tooLarge, "@project: Cargo.lock"}, {"ignored", tooLarge, "@project: Gemfile.lock"}}) {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// Whoever commits does not decide how long a start takes. What there was time for
+// counts, and another try is put off.
+func TestLockedInTime(t *testing.T) {
+	b := newToolbox(t)
+	git, err := worktree.NewGit(os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := git.Run(t.Context(), b.dir, append([]string{"-c", "user.name=n", "-c", "user.email=e@example.org"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	b.write("one.lock", "one")
+	b.write("two.lock", "two")
+	run("init", "-q")
+	run("add", "one.lock", "two.lock")
+	run("commit", "-qm", "locks")
+	n := netSource{env: b.tools.env}
+	if n.repo, n.sight, err = git.Look(t.Context(), b.dir, "HEAD", "x"); err != nil {
+		t.Fatal(err)
+	}
+	slow := make(chan bool)
+	defer close(slow)
+	files := []lockFile{
+		{"one.lock", run("rev-parse", "HEAD:one.lock"), func(_ []byte, found func(string)) { found("https://one.example") }},
+		{"two.lock", run("rev-parse", "HEAD:two.lock"), func([]byte, func(string)) { <-slow }},
+	}
+	began := time.Now()
+	memo, keep := n.readLocks(t.Context(), files, 500*time.Millisecond)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	want := []netLine{{"ignored", "it was not read within 500ms", "@project: two.lock"}}
+	if !slices.Equal(memo.Places, []place{{"one.example", 443, "one.lock"}}) || !slices.Equal(memo.Failed, want) || !memo.Late || !keep {
+		t.Errorf("%+v, %v", memo, keep)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if memo, keep := n.readLocks(gone, files[:1], time.Minute); keep || memo.Late || len(memo.Failed) != 1 {
+		t.Errorf("ended by the caller: %+v, %v", memo, keep)
+	}
+
+	memo.Key, memo.When = "k", time.Now()
+	fresh := memo.stands("k")
+	memo.When = memo.When.Add(-2 * lateFor)
+	if old := memo.stands("k"); !fresh || old {
+		t.Errorf("it stands: fresh %v, old %v", fresh, old)
+	}
+	if memo.Late = false; !memo.stands("k") || memo.stands("other") {
+		t.Error("what was read whole stands for its key")
 	}
 }

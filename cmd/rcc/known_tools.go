@@ -117,7 +117,7 @@ func (t *toolPlaces) goProxies(ctx context.Context) {
 	if settings == "" {
 		settings = filepath.Join(t.folder("XDG_CONFIG_HOME", ".config"), "go", "env")
 	}
-	places, failed := t.ask(ctx, question{
+	t.ask(ctx, question{
 		args: []string{"go", "env", "GOPROXY", "GOSUMDB"}, files: []string{settings}, beside: []string{"../go.env"},
 		variables: []string{"GOPROXY", "GOSUMDB", "GOENV", "GOROOT", "GOFLAGS"}, set: []string{"GOTOOLCHAIN=local"},
 	}, func(lines []string, found *placeSet) {
@@ -134,7 +134,6 @@ func (t *toolPlaces) goProxies(ctx context.Context) {
 			found.add("https://"+name, "go env GOSUMDB")
 		}
 	})
-	t.took(places, failed)
 }
 
 // npm reads the user's npmrc, and where nothing names the registry asks npm which
@@ -167,10 +166,10 @@ func (t *toolPlaces) npm(ctx context.Context) {
 	if named {
 		return
 	}
-	t.took(t.ask(ctx, question{
+	t.ask(ctx, question{
 		args: []string{"npm", "config", "get", "registry"}, files: []string{path, "/etc/npmrc"}, beside: []string{"../etc/npmrc"},
 		variables: []string{"NPM_CONFIG_USERCONFIG", "NPM_CONFIG_GLOBALCONFIG", "NPM_CONFIG_PREFIX", "PREFIX"},
-	}, func(lines []string, found *placeSet) { found.add(lines[0], "npm config get registry") }))
+	}, func(lines []string, found *placeSet) { found.add(lines[0], "npm config get registry") })
 }
 
 // python reads the configuration of pip (pip's "Configuration", "Location") and of
@@ -326,12 +325,4 @@ func (t *toolPlaces) substituters(config, from string) {
 			t.add(value, from)
 		}
 	}
-}
-
-// took takes what a tool has answered.
-func (t *toolPlaces) took(places []place, failed []netLine) {
-	for _, p := range places {
-		t.found.addPlace(p)
-	}
-	t.failed = append(t.failed, failed...)
 }

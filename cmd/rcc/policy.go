@@ -31,9 +31,9 @@ type netInputs struct {
 	Trusted    bool  // the user has allowed the repository's file as it is
 	Agent      Agent // that is used; the zero value for none
 	Flags      netFlags
-	// Project works out what projectMark stands for, each rule with its source in
-	// From, and says what was left out. It is asked only where the answer counts.
-	Project func(context.Context) ([]egress.Rule, []netLine, error)
+	// Project works out what projectMark stands for. It is asked only where the
+	// answer counts.
+	Project func(context.Context) (worked, error)
 }
 
 // Sources that are no line of a file.
@@ -200,25 +200,26 @@ func (b *netBuilder) expand(ctx context.Context, list []egress.Rule) error {
 			b.line("allow", r.From, "%s", text)
 		}
 	}
-	worked := p.Net == netPublic || b.Project == nil
+	asked := p.Net == netPublic || b.Project == nil
 	for _, r := range list {
 		if r.Name != projectMark {
 			add(r)
 			continue
 		}
-		if worked {
+		if asked {
 			continue
 		}
-		worked = true
-		rules, leftOut, err := b.Project(ctx)
+		asked = true
+		w, err := b.Project(ctx)
 		if err != nil {
 			return err
 		}
-		for _, r := range rules {
+		for _, r := range w.Rules {
 			r.From = projectMark + ": " + r.From
 			add(r)
 		}
-		b.plan.Lines = append(b.plan.Lines, leftOut...)
+		b.plan.Lines = append(b.plan.Lines, w.LeftOut...)
+		b.plan.Notes = append(b.plan.Notes, w.Notes...)
 	}
 	return nil
 }

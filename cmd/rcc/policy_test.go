@@ -27,10 +27,10 @@ func planOf(t *testing.T, system, user, repo string, trusted bool, flags netFlag
 			t.Fatal(err)
 		}
 	}
-	in.Project = func(context.Context) ([]egress.Rule, []netLine, error) {
+	in.Project = func(context.Context) (worked, error) {
 		r, err := egress.ParseRule("remote.example:443")
 		r.From = "remote origin"
-		return []egress.Rule{r}, []netLine{{"ignored", "localhost:99 left out", "x.lock"}}, err
+		return worked{Rules: []egress.Rule{r}, LeftOut: []netLine{{"ignored", "localhost:99 left out", "x.lock"}}}, err
 	}
 	return buildNet(t.Context(), in)
 }
