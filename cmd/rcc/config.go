@@ -26,6 +26,7 @@ import (
 type Config struct {
 	DefaultAgent Setting[string]
 	Agents       map[string]Agent
+	repoDefault  bool // DefaultAgent is of the repository's file
 
 	// Defaults of the flags of task and run.
 	Tree    Setting[string]        // "auto", "overlay" or "checkout"
@@ -146,6 +147,7 @@ func LoadConfig(userPath string, userBytes []byte, repoName string, repoBytes []
 		Repo:         repo.User,
 		RepoFile:     repoBytes,
 	}
+	c.repoDefault = user.DefaultAgent.From == "" && repo.DefaultAgent.From != ""
 	c.Watch, c.Ignore = bothLists(user.Watch, repo.Watch), bothLists(user.Ignore, repo.Ignore)
 	for name, agent := range user.Agents {
 		c.Agents[name] = agent // what the user means by a name stands
@@ -221,6 +223,17 @@ func (c *Config) agentName(name string) string {
 		return c.DefaultAgent.Value
 	}
 	return name
+}
+
+// borrowedAgent is the default agent if the repository's file chose one of the
+// user's that has variables or hosts of its own, else "": whoever commits would
+// have them used.
+func (c *Config) borrowedAgent() string {
+	a := c.Agents[c.DefaultAgent.Value]
+	if !c.repoDefault || a.Repo || len(a.Env)+len(a.Allow.Value) == 0 {
+		return ""
+	}
+	return a.Name
 }
 
 // knownAgents lists the configured agents for an error.

@@ -251,6 +251,32 @@ func TestAgentCommand(t *testing.T) {
 	}
 }
 
+// A repository may choose an agent of its own, or one of the user's that has
+// nothing to give away.
+func TestBorrowedAgent(t *testing.T) {
+	const plain, env, hosts = "[agent.a]\ncommand = ['x']\n", "[agent.a]\ncommand = ['x']\nenv = ['KEY']\n", "[agent.a]\ncommand = ['x']\nallow = ['api.example']\n"
+	const chosen = "default_agent = 'a'\n"
+	for _, tt := range []struct{ user, repo, want string }{
+		{plain, chosen, ""},
+		{env, chosen, "a"},
+		{hosts, chosen, "a"},
+		{env, chosen + plain, "a"},
+		{"", chosen + hosts, ""},
+		{chosen + env, chosen, ""},
+		{chosen + env, "", ""},
+		{env, "", ""},
+	} {
+		c, err := LoadConfig("u", []byte(tt.user), "r", []byte(tt.repo))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asks := strings.Contains(c.repoAsks(), "default_agent a of yours")
+		if got := c.borrowedAgent(); got != tt.want || asks != (got != "") {
+			t.Errorf("%q, %q: %q, asked for %v", tt.user, tt.repo, got, asks)
+		}
+	}
+}
+
 func TestUserConfigPath(t *testing.T) {
 	env := func(kv ...string) func(string) string {
 		return func(key string) string {

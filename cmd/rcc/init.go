@@ -95,7 +95,8 @@ const initRepo = `# rcc.toml: what rcc does in this repository. A task has it as
 # "0:PORT", which picks a free one. Counts after rcc allow.
 #publish = ["0:3000"]
 
-# The agent that rcc task runs. The user's own choice comes first.
+# The agent that rcc task runs. The user's own choice comes first; an agent of the
+# user's that is given variables or hosts takes rcc allow.
 #default_agent = "example"
 
 # Agents: the command, in which {prompt} stands for the prompt, and what it needs to

@@ -52,6 +52,20 @@ func (n netSource) trusted() (bool, error) {
 	return ok, err
 }
 
+// mayUse refuses the agent that the repository's file chose for the user, as long
+// as the user has not allowed that file. name is what --agent says.
+func (n netSource) mayUse(name string) error {
+	agent := n.config.borrowedAgent()
+	if name != "" || agent == "" {
+		return nil
+	}
+	trusted, err := n.trusted()
+	if trusted || err != nil {
+		return err
+	}
+	return fmt.Errorf("cannot take the agent %s, which has variables or hosts of yours, because the repository says so (%s): use --agent %[1]s, or rcc allow", agent, n.config.DefaultAgent.From)
+}
+
 // policyHash names the content of a repository's file for trust in it.
 func policyHash(content []byte) string {
 	sum := sha256.Sum256(content)
@@ -63,6 +77,9 @@ func policyHash(content []byte) string {
 func (c *Config) repoAsks() string {
 	var asks []string
 	add := func(format string, args ...any) { asks = append(asks, fmt.Sprintf(format, args...)) }
+	if name := c.borrowedAgent(); name != "" {
+		add("default_agent %s of yours", name)
+	}
 	if n := c.Repo.Net; n.From != "" && n.Value != netNone {
 		add("net %s", n.Value)
 	}

@@ -57,6 +57,9 @@ func (c *taskCmd) Run(env *surroundings, command commandLine) error {
 	}
 	rec := st.record
 	if command == nil {
+		if err := st.netSource().mayUse(c.Agent); err != nil {
+			return err
+		}
 		if rec.Command, err = st.config.AgentCommand(c.Agent, c.Prompt); err != nil {
 			return err
 		}
