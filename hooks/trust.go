@@ -14,6 +14,7 @@ import (
 const (
 	KindFlake  = "flake"  // what decides a dev shell: devshell's Source.Content
 	KindPolicy = "policy" // a repository's rcc.toml
+	KindHost   = "host"   // HOST:PORT, where a repository's lock files lead
 	KindEnvrc  = "envrc"  // an .envrc
 )
 

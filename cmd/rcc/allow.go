@@ -24,13 +24,13 @@ func (c *allowCmd) Help() string {
 Says that you have looked at the Nix code of this repository's dev shell, at the
 files that it names, and at the .envrc here; that Nix may evaluate and build it, as you, on this
 machine; and that rcc hook and direnv may enter it, which runs its shellHook.
-Says as well that tasks may reach what its rcc.toml asks for, which is shown. It is
-about that content, in this repository: a change of it asks again. rcc deny takes
-it back.`
+Says as well that tasks may reach what its rcc.toml asks for, and the hosts that
+its lock files name, which are shown. It is about that content and those hosts, in
+this repository: a change of it asks again. rcc deny takes it back.`
 }
 
 func (c *allowCmd) Run(env *surroundings) error {
-	policies, err := trustablePolicies(context.Background(), env, c.Base)
+	policies, err := trustablePolicies(context.Background(), env, c.Base, false)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (c *denyCmd) Run(env *surroundings) error {
 		if err != nil {
 			return err
 		}
-		for _, kind := range []string{hooks.KindFlake, hooks.KindEnvrc, hooks.KindPolicy} {
+		for _, kind := range []string{hooks.KindFlake, hooks.KindEnvrc, hooks.KindPolicy, hooks.KindHost} {
 			if err := s.trust().DenyAll(kind); err != nil {
 				return err
 			}
@@ -113,7 +113,7 @@ func (c *denyCmd) Run(env *surroundings) error {
 		env.say("nothing of this repository is allowed any more")
 		return nil
 	}
-	policies, err := trustablePolicies(context.Background(), env, "")
+	policies, err := trustablePolicies(context.Background(), env, "", true)
 	if err != nil {
 		return err
 	}

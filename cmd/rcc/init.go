@@ -69,8 +69,9 @@ func (c *initCmd) file(env *surroundings) (path, text string, mode os.FileMode, 
 
 const initNet = `# What a task may reach: HOST, *.HOST (any name below it), ADDRESS or CIDR, each
 # with :PORT or :PORT-PORT if need be. "@project" stands for what the project needs
-# as far as rcc can tell: its remotes, what its lock files name, and the registries
-# of your tools. rcc task --dry-run shows what results, and rcc why what was denied.
+# as far as rcc can tell: its remotes, the registries of your tools and, once rcc
+# allow has shown them, the hosts that its lock files name besides. rcc task --dry-run
+# shows what results, and rcc why what was denied.
 `
 
 const initRepo = `# rcc.toml: what rcc does in this repository. A task has it as it is in the commit

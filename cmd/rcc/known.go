@@ -12,10 +12,11 @@ import (
 
 // What a project needs to reach is worked out from what it and its user's tools
 // name, so that no registry's host stands in this program: the remotes of the
-// repository, the lock files in the top folder of the base commit, and the
-// configuration of the tools that these files are for. Everything is read as data,
-// and each place keeps what named it. Whoever commits can add a host here, by a
-// lock file as by any other; a private address they cannot.
+// repository, the configuration of the tools that its files are for, and the lock
+// files in the top folder of the base commit. Everything is read as data, and each
+// place keeps what named it. Whoever commits decides what a lock file names, and
+// would decide what a task reaches: what the user's own side does not name as well
+// counts once the user has allowed it (see trustedHosts).
 
 // A place is a host and a port that something names.
 type place struct {
@@ -75,7 +76,7 @@ func (s *placeSet) rules() (rules []egress.Rule, leftOut []netLine) {
 		}
 		rules = append(rules, r)
 	}
-	slices.SortStableFunc(rules, func(a, b egress.Rule) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortStableFunc(rules, byText)
 	// One host may have been named in several spellings.
 	return slices.CompactFunc(rules, func(a, b egress.Rule) bool { return a.String() == b.String() }), leftOut
 }
@@ -186,32 +187,55 @@ func hostOfRemote(url string) (host string, port uint16, ok bool) {
 // worked is what projectMark stands for.
 type worked struct {
 	Rules   []egress.Rule // each with its source in From
+	Named   []egress.Rule // that the repository's content alone names, and the user has not allowed
 	LeftOut []netLine
 	Notes   []string // what a user should know of it
 }
 
 // project works it out. What cannot be read is left out and told, and never keeps
 // a task from starting.
-func (n netSource) project(ctx context.Context) (w worked, err error) {
-	var s placeSet
+func (n netSource) project(ctx context.Context) (worked, error) {
+	w := n.named(ctx)
+	var err error
+	if w, err = n.trustedHosts(w); err != nil {
+		return w, err
+	}
+	return w, ctx.Err()
+}
+
+// named is what the user's own side names, and what the repository's content
+// names beyond that.
+func (n netSource) named(ctx context.Context) (w worked) {
+	var own, content placeSet
 	for _, r := range n.repo.Remotes() {
 		if host, port, ok := hostOfRemote(r.URL); ok {
-			s.addPlace(place{host, port, "remote " + r.Name})
+			own.addPlace(place{host, port, "remote " + r.Name})
 		}
+	}
+	tools := toolPlaces{env: n.env, has: n.sight.Has, top: n.repo.Top}
+	tools.find(ctx)
+	for _, p := range tools.found.list {
+		own.addPlace(p)
 	}
 	locked := n.locked(ctx)
 	if locked.Late {
 		w.Notes = append(w.Notes, fmt.Sprintf("the repository's lock files were not read to their end: that takes more than %v", lockTime))
 	}
-	for _, p := range locked.Places {
-		s.addPlace(p)
+	for _, p := range append(locked.Places, tools.committed.list...) {
+		content.addPlace(p)
 	}
-	tools := toolPlaces{env: n.env, has: n.sight.Has, top: n.repo.Top}
-	tools.find(ctx)
-	for _, p := range tools.found.list {
-		s.addPlace(p)
-	}
-	w.Rules, w.LeftOut = s.rules()
-	w.LeftOut = append(append(w.LeftOut, locked.Failed...), tools.failed...)
-	return w, ctx.Err()
+	var more []netLine
+	w.Rules, w.LeftOut = own.rules()
+	w.Named, more = content.rules()
+	w.LeftOut = slices.Concat(w.LeftOut, more, locked.Failed, tools.failed)
+	w.Named = slices.DeleteFunc(w.Named, func(r egress.Rule) bool { return hasRule(w.Rules, r) })
+	return w
 }
+
+// hasRule tells whether a rule for the same is in the list, wherever it is from.
+func hasRule(list []egress.Rule, r egress.Rule) bool {
+	text := r.String()
+	return slices.ContainsFunc(list, func(o egress.Rule) bool { return o.String() == text })
+}
+
+func byText(a, b egress.Rule) int { return strings.Compare(a.String(), b.String()) }

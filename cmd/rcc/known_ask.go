@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,10 +56,23 @@ func (t *toolPlaces) ask(ctx context.Context, q question, read func(lines []stri
 		read(strings.Split(strings.TrimRight(out, "\r\n"), "\n"), &found)
 		return placesMemo{Places: found.list}, true
 	})
+	set := &t.found
+	if t.decidedHere(q) {
+		set = &t.committed
+	}
 	for _, p := range memo.Places {
-		t.found.addPlace(p)
+		set.addPlace(p)
 	}
 	t.failed = append(t.failed, memo.Failed...)
+}
+
+// decidedHere tells whether a file of the checkout may have a say in the answer.
+func (t *toolPlaces) decidedHere(q question) bool {
+	paths := slices.Clone(q.files)
+	for _, name := range q.variables {
+		paths = append(paths, t.env.getenv(name))
+	}
+	return slices.ContainsFunc(paths, t.inCheckout)
 }
 
 // program finds a program on PATH, in absolute folders outside of the checkout,
@@ -72,7 +86,7 @@ func (t *toolPlaces) program(name string) (path, real string) {
 		}
 		path := filepath.Join(dir, name)
 		real, err := filepath.EvalSymlinks(path)
-		if err != nil || t.top != "" && strings.HasPrefix(real, t.top+"/") {
+		if err != nil || t.inCheckout(real) {
 			continue
 		}
 		if fi, err := os.Stat(real); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -46,6 +47,9 @@ type lockFile struct {
 // locked are the places that the base commit's lock files name. They are
 // remembered by the ids of the files: a large one is read once.
 func (n netSource) locked(ctx context.Context) placesMemo {
+	if n.here {
+		return n.lockedHere()
+	}
 	var files []lockFile
 	key := "locks"
 	for _, l := range lockFiles {
@@ -58,6 +62,21 @@ func (n netSource) locked(ctx context.Context) placesMemo {
 		return placesMemo{}
 	}
 	return rememberPlaces(n.env.dirs.known(), key, func() (placesMemo, bool) { return n.readLocks(ctx, files, lockTime) })
+}
+
+// lockedHere are the places that those in the checkout name, as they are now. Who
+// asks for them is a person who waits.
+func (n netSource) lockedHere() (memo placesMemo) {
+	var s placeSet
+	for _, l := range lockFiles {
+		content, err := readPlainUpTo(filepath.Join(n.repo.Top, l.name), maxLock)
+		if err != nil {
+			memo.Failed = append(memo.Failed, netLine{"ignored", oneLine(underlying(err)), projectMark + ": " + l.name})
+		}
+		l.read(content, func(url string) { s.add(url, l.name) })
+	}
+	memo.Places = s.list
+	return memo
 }
 
 // readLocks reads the files, for as long as there is time. What it finds is worth

@@ -304,6 +304,38 @@ func TestToolThatFails(t *testing.T) {
 	}
 }
 
+// A tool's configuration may lie in the checkout, where others write: what it names
+// is none of the user's.
+func TestToolsOfTheCheckout(t *testing.T) {
+	b := newToolbox(t, "Cargo.toml", "go.mod", "package.json", "pyproject.toml")
+	b.fakeTool("go", "https://go.example\noff\n")
+	b.fakeTool("npm", "https://npm.example/\n")
+	b.write("top/cargo/config.toml", "[registries]\nmine = { index = 'https://cargo.example/index' }\n")
+	b.write("top/.venv/pip.conf", "[global]\nindex-url = https://pip.example\n")
+	b.write("top/goenv", "GOPROXY=https://go.example\n")
+	b.write("top/npmrc", "prefix=/repo\n@scope:registry=https://scope.example\n")
+	b.write("home/.config/pip/pip.conf", "[global]\nindex-url = https://own.example\n")
+	// By a link as well.
+	if err := os.Symlink(b.dir+"/top/cargo", b.dir+"/cargo"); err != nil {
+		t.Fatal(err)
+	}
+	b.set("CARGO_HOME", b.dir+"/cargo")
+	b.set("VIRTUAL_ENV", b.dir+"/top/.venv")
+	b.set("GOENV", b.dir+"/top/goenv")
+	b.set("NPM_CONFIG_USERCONFIG", b.dir+"/top/npmrc")
+	b.expect("own.example:443 ~/.config/pip/pip.conf")
+	tools := b.tools
+	tools.find(t.Context())
+	var got []string
+	for _, p := range tools.committed.list {
+		got = append(got, p.Host)
+	}
+	slices.Sort(got)
+	if want := []string{"cargo.example", "go.example", "npm.example", "pip.example", "scope.example"}; !slices.Equal(got, want) {
+		t.Errorf("of the checkout: %q, not %q", got, want)
+	}
+}
+
 func TestNPM(t *testing.T) {
 	b := newToolbox(t, "package.json")
 	b.fakeTool("npm", "https://npm.example/\n")

@@ -18,8 +18,9 @@ type toolPlaces struct {
 	has func(name string) bool // in the top folder of the base commit
 	top string                 // of the checkout, from which no program is started
 
-	found  placeSet
-	failed []netLine
+	found     placeSet
+	committed placeSet // named by a file of the checkout, which others may have written
+	failed    []netLine
 }
 
 func (t *toolPlaces) find(ctx context.Context) {
@@ -96,11 +97,26 @@ func (t *toolPlaces) short(path string) string {
 	return path
 }
 
-// add takes places from words: URLs between white space.
+// add takes places from words: URLs between white space. from is a file's path or
+// a variable.
 func (t *toolPlaces) add(words, from string) {
-	for url := range strings.FieldsSeq(words) {
-		t.found.add(url, t.short(from))
+	set := &t.found
+	if t.inCheckout(from) {
+		set = &t.committed
 	}
+	for url := range strings.FieldsSeq(words) {
+		set.add(url, t.short(from))
+	}
+}
+
+// inCheckout tells of a path whether it leads into the checkout: variables such as
+// CARGO_HOME and VIRTUAL_ENV may.
+func (t *toolPlaces) inCheckout(path string) bool {
+	if t.top == "" || !filepath.IsAbs(path) {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(path)
+	return err == nil && (real == t.top || strings.HasPrefix(real, t.top+"/"))
 }
 
 // variables adds what the caller's environment names.

@@ -102,7 +102,10 @@ func forgetOpened(ctx context.Context, env *surroundings, repo *worktree.Repo, r
 }
 
 // readPlain reads an ordinary file, at most 1 MiB of it; nil where there is none.
-func readPlain(path string) ([]byte, error) {
+func readPlain(path string) ([]byte, error) { return readPlainUpTo(path, 1<<20) }
+
+// readPlainUpTo does it for most bytes at most.
+func readPlainUpTo(path string, most int64) ([]byte, error) {
 	fi, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.Mode().IsRegular() {
 		return nil, nil
@@ -115,7 +118,7 @@ func readPlain(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 1<<20))
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // openedName is a name that no task can have.

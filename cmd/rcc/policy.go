@@ -53,14 +53,14 @@ const (
 //     its own, what is allowed is what the project needs.
 //   - The repository's file may tighten (deny, a narrower net, an empty allow). What
 //     would widen counts once the user has allowed its content, and private
-//     addresses never do.
+//     addresses never do. Hosts that its lock files name count once they are allowed.
 //   - Flags are the user's word for one task: they widen within the ceiling.
 //
 // What a file asks for in vain is a line of the kind "ignored"; a flag that cannot
 // be followed is an error.
 func buildNet(ctx context.Context, in netInputs) (*netPlan, error) {
 	b := &netBuilder{netInputs: in, plan: &netPlan{Policy: &egress.Policy{}}}
-	for _, step := range []func(context.Context) error{b.net, b.allow, b.deny, b.forward, b.publish, b.ceiling} {
+	for _, step := range []func(context.Context) error{b.net, b.allow, b.deny, b.forward, b.publish, b.ceiling, b.tellNamed} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -78,7 +78,8 @@ func buildNet(ctx context.Context, in netInputs) (*netPlan, error) {
 type netBuilder struct {
 	netInputs
 	plan  *netPlan
-	asked []string // by a repository's file that is not trusted
+	asked []string      // by a repository's file that is not trusted
+	named []egress.Rule // by other content of it
 }
 
 func (b *netBuilder) line(kind, from, format string, args ...any) {
@@ -220,6 +221,7 @@ func (b *netBuilder) expand(ctx context.Context, list []egress.Rule) error {
 		}
 		b.plan.Lines = append(b.plan.Lines, w.LeftOut...)
 		b.plan.Notes = append(b.plan.Notes, w.Notes...)
+		b.named = w.Named
 	}
 	return nil
 }

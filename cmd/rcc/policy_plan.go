@@ -23,23 +23,26 @@ type netSource struct {
 	sight  *worktree.Sight // of the base commit
 	store  store
 	config *Config
+	here   bool // lock files are those of the checkout, not of the commit
 }
 
 // plan works out what a task may reach. agent names the configured agent that it
 // runs, "" for another command.
 func (n netSource) plan(ctx context.Context, flags netFlags, agent string) (*netPlan, error) {
-	system, err := readSystemPolicy(systemPolicyPath, 0)
+	in, err := n.inputs(flags, agent)
 	if err != nil {
 		return nil, err
 	}
-	trusted, err := n.trusted()
-	if err != nil {
-		return nil, err
+	return buildNet(ctx, in)
+}
+
+func (n netSource) inputs(flags netFlags, agent string) (in netInputs, err error) {
+	in = netInputs{User: n.config.User, Repo: n.config.Repo, Agent: n.config.Agents[agent], Flags: flags, Project: n.project}
+	if in.System, err = readSystemPolicy(systemPolicyPath, 0); err != nil {
+		return in, err
 	}
-	return buildNet(ctx, netInputs{
-		System: system, User: n.config.User, Repo: n.config.Repo, Trusted: trusted,
-		Agent: n.config.Agents[agent], Flags: flags, Project: n.project,
-	})
+	in.Trusted, err = n.trusted()
+	return in, err
 }
 
 // trusted tells whether the user has allowed the repository's file as it is. It

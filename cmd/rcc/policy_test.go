@@ -236,6 +236,68 @@ func TestBuildNetNote(t *testing.T) {
 	}
 }
 
+// What only lock files name is told, unless the lists decide about it by themselves.
+func TestBuildNetNamed(t *testing.T) {
+	named := func(list ...string) (out []egress.Rule) {
+		for _, text := range list {
+			r, err := egress.ParseRule(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.From = "x.lock"
+			out = append(out, r)
+		}
+		out[len(out)-1].From = "y.lock"
+		return out
+	}
+	for _, tt := range []struct {
+		user, system string
+		named        []egress.Rule
+		want         string // of the note
+		ignored      int
+	}{
+		{named: named("a.example:443"), want: "y.lock names a.example; rcc allow would add it", ignored: 1},
+		{named: named("a.example:443", "b.example:80", "1.2.3.4:443"), want: "x.lock names a.example, b.example:80; y.lock names 1.2.3.4; rcc allow would add them", ignored: 3},
+		{named: named("a.example:443", "a.example:80"), user: "allow = ['@project', 'a.example:80']", want: "x.lock names a.example; rcc allow would add it", ignored: 1},
+		{named: named("a.b.example:443"), user: "allow = ['*.b.example', '@project']"},
+		{named: named("a.example:443"), user: "deny = ['a.example']"},
+		{named: named("1.2.3.4:443"), user: "allow = ['@project', '1.2.3.0/24']"},
+		{named: named("a.example:443"), user: "allow = ['b.example']"},
+		{named: named("a.example:443"), user: "net = 'public'"},
+		{named: named("a.example:443"), system: "allow = ['b.example']"},
+		{named: named("1.example:443", "2.example:443", "3.example:443", "4.example:443", "5.example:443", "6.example:443", "y.example:443"), want: "x.lock names 1.example, 2.example, 3.example, 4.example, 5.example and 1 more; y.lock names y.example; rcc allow would add them", ignored: 7},
+	} {
+		c, err := LoadConfig("u", []byte(tt.user), "r", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := netInputs{User: c.User, Project: func(context.Context) (worked, error) { return worked{Named: tt.named}, nil }}
+		if tt.system != "" {
+			if in.System, err = decodeSystemPolicy("s", []byte(tt.system)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p, err := buildNet(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ignored := 0
+		for _, l := range p.Lines {
+			if l.Kind == "ignored" {
+				ignored++
+			}
+		}
+		if got := strings.Join(p.Notes, "\n"); got != tt.want || ignored != tt.ignored {
+			t.Errorf("%s, %s: %q, %d lines\n%s", tt.user, tt.system, got, ignored, shownPlan(p))
+		}
+		for _, r := range p.Policy.Allow {
+			if strings.HasSuffix(r.From, ".lock") {
+				t.Errorf("%s counts", r)
+			}
+		}
+	}
+}
+
 func TestBuildNetErrors(t *testing.T) {
 	for _, tt := range []struct {
 		system, user string

@@ -7,22 +7,26 @@ import (
 	"slices"
 
 	"rcc/hooks"
+	"rcc/isolate/egress"
+	"rcc/worktree"
 )
 
-// A trustablePolicy is a repository's file that asks for more than a task has by
-// itself.
+// A trustablePolicy is what one state of a repository asks for beyond what a task
+// has by itself.
 type trustablePolicy struct {
-	hash  string
-	asks  string // what it would widen
+	hash  string        // of its rcc.toml
+	asks  string        // what that would widen, "" for nothing
+	hosts []egress.Rule // that its lock files alone name
 	where string
 }
 
 func (p trustablePolicy) String() string { return repoConfigName + ": " + p.asks }
 
 // trustablePolicies are those of the current folder's repository: at a commit, or
-// else at HEAD and in the checkout, each content once.
-func trustablePolicies(ctx context.Context, env *surroundings, base string) ([]trustablePolicy, error) {
-	git, repo, _, err := atRepository(ctx, env)
+// else at HEAD and in the checkout. Nothing is told twice. Hosts are those that can
+// be allowed, or else those that were.
+func trustablePolicies(ctx context.Context, env *surroundings, base string, were bool) ([]trustablePolicy, error) {
+	git, repo, s, err := atRepository(ctx, env)
 	if err != nil {
 		return nil, err
 	}
@@ -31,25 +35,36 @@ func trustablePolicies(ctx context.Context, env *surroundings, base string) ([]t
 		rev = "HEAD"
 	}
 	var out []trustablePolicy
-	add := func(content []byte, where string) error {
-		p, err := policyIn(env, content)
-		if err != nil || p.asks == "" || slices.ContainsFunc(out, func(o trustablePolicy) bool { return o.hash == p.hash }) {
+	add := func(n netSource, content []byte, where string) error {
+		p, err := n.trustablePolicy(ctx, content, were)
+		if err != nil {
 			return err
 		}
-		p.where = where
-		out = append(out, p)
+		for _, o := range out {
+			if o.hash == p.hash {
+				p.asks = ""
+			}
+			p.hosts = slices.DeleteFunc(p.hosts, func(r egress.Rule) bool { return hasRule(o.hosts, r) })
+		}
+		if p.where = where; p.asks != "" || len(p.hosts) > 0 {
+			out = append(out, p)
+		}
 		return nil
 	}
+	n := netSource{env: env, repo: repo, sight: &worktree.Sight{}, store: s}
 	_, sight, err := git.Look(ctx, env.dir, rev, "allow")
-	switch {
-	case err != nil && (base != "" || repo.Top == ""):
+	if err != nil && (base != "" || repo.Top == "") {
 		return nil, err
-	case err == nil && sight.Has(repoConfigName):
-		content, _, err := repo.ReadFile(ctx, sight.Commit, repoConfigName)
-		if err == nil {
-			err = add(content, "it is at "+shortID(sight.Commit))
+	}
+	if err == nil { // there is a commit
+		n.sight = sight
+		var content []byte
+		if sight.Has(repoConfigName) {
+			if content, _, err = repo.ReadFile(ctx, sight.Commit, repoConfigName); err != nil {
+				return nil, err
+			}
 		}
-		if err != nil {
+		if err := add(n, content, "it is at "+shortID(sight.Commit)); err != nil {
 			return nil, err
 		}
 	}
@@ -58,16 +73,18 @@ func trustablePolicies(ctx context.Context, env *surroundings, base string) ([]t
 		if err != nil {
 			return nil, fmt.Errorf("cannot read %s: %w", repoConfigName, underlying(err))
 		}
-		if err := add(content, "it is in the checkout"); err != nil {
+		n.here = true
+		if err := add(n, content, "it is in the checkout"); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// policyIn is what a content of the repository's file asks for.
-func policyIn(env *surroundings, content []byte) (p trustablePolicy, err error) {
-	path, err := UserConfigPath(env.getenv)
+// trustablePolicy is that of the state that n looks at, whose rcc.toml has this
+// content.
+func (n netSource) trustablePolicy(ctx context.Context, content []byte, were bool) (p trustablePolicy, err error) {
+	path, err := UserConfigPath(n.env.getenv)
 	if err != nil {
 		return p, err
 	}
@@ -75,23 +92,39 @@ func policyIn(env *surroundings, content []byte) (p trustablePolicy, err error) 
 	if err != nil {
 		return p, err
 	}
-	c, err := LoadConfig(path, user, repoConfigName, content)
-	if err != nil {
+	if n.config, err = LoadConfig(path, user, repoConfigName, content); err != nil {
 		return p, err
 	}
-	return trustablePolicy{hash: policyHash(content), asks: c.repoAsks()}, nil
+	p = trustablePolicy{hash: policyHash(content), asks: n.config.repoAsks()}
+	if were {
+		w, err := n.trustedHosts(worked{Named: n.named(ctx).Named})
+		p.hosts = w.Rules
+		return p, err
+	}
+	p.hosts, err = n.offered(ctx)
+	return p, err
 }
 
 // errNothingToAllow says that neither a dev shell nor a policy asks for trust.
-var errNothingToAllow = nothing("there is nothing to allow: neither flake.nix nor shell.nix is tracked here, and no %s asks for more than a task has", repoConfigName)
+var errNothingToAllow = nothing("there is nothing to allow: neither flake.nix nor shell.nix is tracked here, no %s asks for more than a task has, and no lock file names a further host", repoConfigName)
 
-// allowPolicies notes that the user allows these contents.
+// allowPolicies notes that the user allows these contents and hosts.
 func allowPolicies(env *surroundings, trust *hooks.Trust, policies []trustablePolicy) error {
 	for _, p := range policies {
-		if err := trust.Allow(hooks.KindPolicy, p.hash, hooks.Grant{}); err != nil {
-			return err
+		if p.asks != "" {
+			if err := trust.Allow(hooks.KindPolicy, p.hash, hooks.Grant{}); err != nil {
+				return err
+			}
+			env.say("allowed %s, as %s", Inert(p.String()), p.where)
 		}
-		env.say("allowed %s, as %s", Inert(p.String()), p.where)
+		for _, r := range p.hosts {
+			if err := trust.Allow(hooks.KindHost, hostHash(r), hooks.Grant{}); err != nil {
+				return err
+			}
+		}
+		for _, g := range bySource(p.hosts) {
+			env.say("allowed %s", Inert(g.String()))
+		}
 	}
 	return nil
 }
@@ -99,10 +132,20 @@ func allowPolicies(env *surroundings, trust *hooks.Trust, policies []trustablePo
 // denyPolicies takes it back.
 func denyPolicies(env *surroundings, trust *hooks.Trust, policies []trustablePolicy) error {
 	for _, p := range policies {
-		if err := trust.Deny(hooks.KindPolicy, p.hash); err != nil {
-			return err
+		if p.asks != "" {
+			if err := trust.Deny(hooks.KindPolicy, p.hash); err != nil {
+				return err
+			}
+			env.say("%s is not allowed any more, as %s", Inert(p.String()), p.where)
 		}
-		env.say("%s is not allowed any more, as %s", Inert(p.String()), p.where)
+		for _, r := range p.hosts {
+			if err := trust.Deny(hooks.KindHost, hostHash(r)); err != nil {
+				return err
+			}
+		}
+		for _, g := range bySource(p.hosts) {
+			env.say("not allowed any more: %s", Inert(g.String()))
+		}
 	}
 	return nil
 }
