@@ -42,7 +42,7 @@ func (s *session) openWay(sb *isolate.Sandbox) error {
 	}
 	x := &egress.Exit{
 		Policy: s.rec.Network, Resolve: resolveHost, Own: ownAddresses,
-		Dial: isolate.Dialer(s.rec.HostUID), DialHost: dialLoopback,
+		Dial: withWall(isolate.Dialer(s.rec.HostUID)), DialHost: dialLoopback,
 		Who: sb.Who, Tell: s.tellNet, Published: published,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
