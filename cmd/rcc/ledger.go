@@ -126,9 +126,7 @@ func (s *session) tellNet(e egress.Event) {
 	case egress.KindDenied, egress.KindFailed:
 		n := netEventOf(e)
 		s.ledger.add(e.Kind, *n)
-		if e.Kind == egress.KindDenied {
-			s.denied.count(n)
-		}
+		s.denied.count(e.Kind, n)
 	default:
 		s.tell([]string{wayClosed + " (" + e.Text + ")"})
 	}

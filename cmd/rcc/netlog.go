@@ -118,9 +118,10 @@ func (n *netEvent) who() string {
 	return fmt.Sprintf("%s[%d]", n.Program, n.PID)
 }
 
-// reason is why, for a person.
+// reason is why, for a person. What failed has a rule as well: the one that
+// allowed it.
 func (n *netEvent) reason() string {
-	if n.Rule == "" {
+	if n.Text != "" {
 		return n.Text
 	}
 	return n.Rule

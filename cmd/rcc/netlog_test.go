@@ -30,7 +30,7 @@ func TestNetEventText(t *testing.T) {
 			"10.0.0.1:123 (udp) to ntp: no",
 		},
 		{
-			egress.Event{Kind: egress.KindFailed, Proto: "tcp", Name: "b.example", Port: 443, Text: "connection refused"},
+			egress.Event{Kind: egress.KindFailed, Proto: "tcp", Name: "b.example", Port: 443, Rule: "allow b.example", Text: "connection refused"},
 			"b.example:443 to a program: connection refused",
 		},
 		{
@@ -106,23 +106,28 @@ func TestDeniedNotes(t *testing.T) {
 	if got := d.notes(&Record{ID: "x"}); got != nil {
 		t.Errorf("%q", got)
 	}
-	d.count(n("a.example"))
-	d.count(n("a.example"))
-	if got := d.notes(&Record{ID: "x"}); len(got) != 1 || !strings.HasPrefix(got[0], "one thing was denied on the network; rcc why x") {
+	d.count(eventDenied, n("a.example"))
+	d.count(eventDenied, n("a.example"))
+	d.count(eventFailed, &netEvent{Proto: "tcp", Name: "a.example", Port: 443, Rule: "allow a.example", Text: "timed out"})
+	if got := d.notes(&Record{ID: "x"}); len(got) != 2 || !strings.HasPrefix(got[0], "one thing was denied on the network; rcc why x") || got[1] != "one thing was allowed but not reached; rcc why x tells why" {
 		t.Errorf("%q", got)
 	}
-	for _, name := range []string{"b.example", "c.example", "d.example", "e.example", "f.example", "g.example"} {
-		d.count(n(name))
+	if got := d.notes(&Record{ID: "x", Run: true}); len(got) != 2 || got[1] != "failed a.example:443 to a program: timed out" {
+		t.Errorf("%q", got)
+	}
+	d = denied{}
+	for _, name := range []string{"a.example", "b.example", "c.example", "d.example", "e.example", "f.example", "g.example"} {
+		d.count(eventDenied, n(name))
 	}
 	if got := d.notes(&Record{ID: "x"}); len(got) != 1 || !strings.HasPrefix(got[0], "7 things were denied") {
 		t.Errorf("%q", got)
 	}
 	got := d.notes(&Record{ID: "x", Run: true})
-	if len(got) != shownDenied+1 || got[0] != "denied a.example to curl: it is not in the allow list; --allow a.example would let it" || got[shownDenied] != "denied 2 more" {
+	if len(got) != shownDenied+1 || got[0] != "denied a.example to curl: it is not in the allow list; --allow a.example would let it" || got[shownDenied] != "denied or failed: 2 more" {
 		t.Errorf("%q", got)
 	}
 	for i := range maxDenied + 10 {
-		d.count(n(strings.Repeat("x", i+1)))
+		d.count(eventDenied, n(strings.Repeat("x", i+1)))
 	}
 	if len(d.first) != maxDenied {
 		t.Errorf("%d are told apart", len(d.first))

@@ -144,10 +144,11 @@ func dialLoopback(ctx context.Context, port uint16) (net.Conn, error) {
 // wayClosed is what a task is told when the process that guards its way out is gone.
 const wayClosed = "the way out is closed for the rest of this run: the process that reads what the task asks for has ended"
 
-// denied counts what was denied to a task, for a word at its end.
+// denied counts what was denied to a task, and what it could not reach though it
+// was allowed, for a word at its end.
 type denied struct {
 	mu    sync.Mutex
-	first []*netEvent // each target once, the first of them
+	first []event // each target and reason once, the first of them
 	seen  map[string]bool
 }
 
@@ -157,39 +158,46 @@ const (
 	shownDenied = 5
 )
 
-func (d *denied) count(n *netEvent) {
+func (d *denied) count(kind string, n *netEvent) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.seen == nil {
 		d.seen = map[string]bool{}
 	}
-	if to := n.target(); !d.seen[to] && len(d.seen) < maxDenied {
-		d.seen[to] = true
-		d.first = append(d.first, n)
+	key := kind + " " + n.target() + " " + n.reason()
+	if !d.seen[key] && len(d.seen) < maxDenied {
+		d.seen[key] = true
+		d.first = append(d.first, event{Event: kind, Net: n})
 	}
 }
 
 // notes say what a user should know of it. A run keeps nothing, so that all there
 // is to say is said.
-func (d *denied) notes(r *Record) []string {
+func (d *denied) notes(r *Record) (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.first) == 0 {
-		return nil
-	}
-	if !r.Run {
-		return []string{fmt.Sprintf("%s denied on the network; rcc why %s tells which and what would allow them", things(len(d.first)), r.ID)}
-	}
-	var out []string
-	for _, n := range d.first[:min(len(d.first), shownDenied)] {
-		text := "denied " + n.text(eventDenied)
-		if n.Allow != "" {
-			text += "; --allow " + n.Allow + " would let it"
+	if r.Run {
+		for _, ev := range d.first[:min(len(d.first), shownDenied)] {
+			text := ev.Event + " " + ev.Net.text(ev.Event)
+			if ev.Event == eventDenied && ev.Net.Allow != "" {
+				text += "; --allow " + ev.Net.Allow + " would let it"
+			}
+			out = append(out, text)
 		}
-		out = append(out, text)
+		if more := len(d.first) - len(out); more > 0 {
+			out = append(out, fmt.Sprintf("denied or failed: %d more", more))
+		}
+		return out
 	}
-	if more := len(d.first) - len(out); more > 0 {
-		out = append(out, fmt.Sprintf("denied %d more", more))
+	count := map[string]int{}
+	for _, ev := range d.first {
+		count[ev.Event]++
+	}
+	if n := count[eventDenied]; n > 0 {
+		out = append(out, fmt.Sprintf("%s denied on the network; rcc why %s tells which and what would allow them", things(n), r.ID))
+	}
+	if n := count[eventFailed]; n > 0 {
+		out = append(out, fmt.Sprintf("%s allowed but not reached; rcc why %s tells why", things(n), r.ID))
 	}
 	return out
 }

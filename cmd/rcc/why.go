@@ -34,6 +34,9 @@ func (c *whyCmd) Run(env *surroundings) error {
 	if err != nil {
 		return err
 	}
+	if c.JSON && c.Apply {
+		return usage("cannot use --json and --apply at once")
+	}
 	if len(c.Entry) > 0 && !c.Apply {
 		return usage("cannot use %s without --apply", shownID(c.Entry[0]))
 	}
@@ -51,8 +54,18 @@ func (c *whyCmd) Run(env *surroundings) error {
 		}
 		return printJSON(env, all)
 	}
-	if len(all) == 0 {
+	end := slices.IndexFunc(rec.Notes, func(n string) bool { return strings.HasPrefix(n, wayClosed) })
+	switch {
+	case len(all) == 0 && rec.net() == netNone:
+		from := ""
+		if rec.Network != nil && rec.Network.NetFrom != "" {
+			from = " (" + rec.Network.NetFrom + ")"
+		}
+		return nothing("%s had no way out, and so nothing was asked for: net is %q%s", rec.ID, netNone, Inert(from))
+	case len(all) == 0 && end < 0:
 		return nothing("%s was denied nothing on the network", rec.ID)
+	case end >= 0:
+		env.say("%s: %s", rec.ID, Inert(rec.Notes[end]))
 	}
 	return showDenials(env, rec, all)
 }
@@ -79,8 +92,10 @@ func showDenials(env *surroundings, rec *Record, all []denial) error {
 			fmt.Fprintf(&b, "        no entry of allow can let it\n")
 		}
 	}
-	if entries := wouldAllow(all); len(entries) > 0 {
-		fmt.Fprintf(&b, "\nrcc why %s --apply %s adds that to your configuration; it counts from the next start on\n", rec.ID, Inert(strings.Join(entries[:min(len(entries), 3)], " ")))
+	// The task chose what to ask for: one thing is shown as an example, and never
+	// one of a private network.
+	if entries := slices.DeleteFunc(wouldAllow(all), opensPrivate); len(entries) > 0 {
+		fmt.Fprintf(&b, "\nrcc why %s --apply %s adds that to your configuration; it counts from the next start on\n", rec.ID, Inert(shellWord(entries[0])))
 	}
 	_, err := env.stdout.WriteString(b.String())
 	return err
@@ -98,9 +113,24 @@ func wouldAllow(all []denial) (out []string) {
 	return out
 }
 
+// opensPrivate tells whether an entry opens what is refused without it: a private
+// address, or what cannot be told.
+func opensPrivate(entry string) bool {
+	r, err := egress.ParseRule(entry)
+	return err != nil || r.Private()
+}
+
+// shellWord is an entry as one types it: to a shell, [2001:db8::1]:443 is a pattern.
+func shellWord(entry string) string {
+	if strings.ContainsAny(entry, "[*") {
+		return "'" + entry + "'"
+	}
+	return entry
+}
+
 // apply adds to the user's configuration what the user names, or the one thing
 // that there is to add. A task decides what it asks for: several are never taken
-// unseen.
+// unseen, and a private address is always named.
 func (c *whyCmd) apply(env *surroundings, rec *Record, all []denial) error {
 	offered := wouldAllow(all)
 	chosen := c.Entry
@@ -108,14 +138,13 @@ func (c *whyCmd) apply(env *surroundings, rec *Record, all []denial) error {
 	case len(offered) == 0:
 		return nothing("there is nothing to allow: no entry would let what %s was denied", rec.ID)
 	case len(chosen) == 0 && len(offered) > 1:
-		return usage("cannot choose for you: %s was denied %s; name those that you mean, as in: rcc why %[1]s --apply %s", rec.ID, Inert(someOf(offered)), Inert(offered[0]))
+		return usage("cannot choose for you: %s was denied %s; name those that you mean, as in: rcc why %[1]s --apply %[3]s", rec.ID, Inert(someOf(offered)), Inert(shellWord(offered[0])))
+	case len(chosen) == 0 && opensPrivate(offered[0]):
+		return usage("cannot choose for you: %s is not a public address; if you mean it, name it: rcc why %s --apply %s", Inert(offered[0]), rec.ID, Inert(shellWord(offered[0])))
 	case len(chosen) == 0:
 		chosen = offered
 	}
 	for _, e := range chosen {
-		if r, err := egress.ParseRule(e); len(c.Entry) == 0 && err == nil && r.Private() {
-			return usage("cannot choose for you: %s is not a public address; if you mean it, name it: rcc why %s --apply %[1]s", Inert(e), rec.ID)
-		}
 		if !slices.Contains(offered, e) {
 			return usage("cannot apply %s: it is not among what %s was denied: %s", shownID(e), rec.ID, Inert(someOf(offered)))
 		}
