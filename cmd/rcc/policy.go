@@ -314,6 +314,9 @@ func (b *netBuilder) addPublish(ports []publish, from string) error {
 		if slices.Contains(b.plan.Publish, p) {
 			continue
 		}
+		if slices.Contains(b.plan.Policy.Forward, p.Port) {
+			return usage("cannot publish %s (%s): port %d of the sandbox is the host's own, since it is forwarded", p, from, p.Port)
+		}
 		if p.Host != 0 {
 			for _, other := range b.plan.Publish {
 				if other.Host == p.Host {
@@ -339,13 +342,20 @@ func (b *netBuilder) mayPublish(p publish) bool {
 }
 
 // ceiling puts the list that every flow must match above the policy. Without a
-// list there is nothing to put there: what else a ceiling says is in the policy.
+// list there is nothing to put there: what else a ceiling says is in the policy. A
+// repository that denies everything is one, too: no entry of the user's file would
+// change what it denies, so none is ever offered.
 func (b *netBuilder) ceiling(context.Context) error {
+	above := &b.plan.Policy.Above
+	if p := b.plan.Policy; b.repoDeniesAll() && p.Net == netAllow {
+		*above = &egress.Policy{Net: netAllow, NetFrom: b.Repo.Allow.From, Allow: slices.Clone(p.Allow)}
+		above = &(*above).Above
+	}
 	if b.System == nil || b.System.Allow.From == "" {
 		return nil
 	}
 	list := b.System.Allow
-	b.plan.Policy.Above = &egress.Policy{Net: netAllow, NetFrom: list.From, Allow: list.Value, Forward: b.System.Forward.Value}
+	*above = &egress.Policy{Net: netAllow, NetFrom: list.From, Allow: list.Value, Forward: b.System.Forward.Value}
 	for _, r := range list.Value {
 		b.line("ceiling", r.From, "allow %s", r)
 	}

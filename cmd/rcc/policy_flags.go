@@ -38,6 +38,9 @@ func parsePublish(s string) (publish, error) {
 	case !okHost, !okPort, p == 0:
 		return publish{}, fmt.Errorf("cannot publish %s: it is PORT, HOSTPORT:PORT or 0:PORT, such as 8080:3000", shownText(s))
 	}
+	if p == 1 || p == 53 {
+		return publish{}, fmt.Errorf("cannot publish port %d: in the sandbox it is rcc's own; let the service listen on another port", p)
+	}
 	return publish{Host: h, Port: p}, nil
 }
 

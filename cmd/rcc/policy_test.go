@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -194,8 +195,14 @@ func checkPlan(t *testing.T, name string, p *netPlan) {
 	for _, pub := range p.Publish {
 		got = append(got, "publish "+pub.String())
 	}
-	if pol.Above != nil {
-		for _, r := range pol.Above.Allow {
+	for above := pol.Above; above != nil; above = above.Above {
+		if strings.HasPrefix(above.NetFrom, "r:") { // a repository that denies all but what the policy has
+			if !slices.Equal(above.Allow, pol.Allow) {
+				t.Errorf("%s: above it is %v", name, above.Allow)
+			}
+			continue
+		}
+		for _, r := range above.Allow {
 			got = append(got, "ceiling allow "+r.String())
 		}
 		for _, port := range pol.Forward {
@@ -203,8 +210,8 @@ func checkPlan(t *testing.T, name string, p *netPlan) {
 				t.Errorf("%s: forward %d: %+v", name, port, v)
 			}
 		}
-		if pol.Above.Net != netAllow {
-			t.Errorf("%s: the ceiling is %+v", name, pol.Above)
+		if above.Net != netAllow {
+			t.Errorf("%s: the ceiling is %+v", name, above)
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -298,6 +305,31 @@ func TestBuildNetNamed(t *testing.T) {
 	}
 }
 
+// Where a repository denies everything, no entry of the user's would help, and none
+// is offered; a flag's word stands.
+func TestBuildNetNoMend(t *testing.T) {
+	p, err := planOf(t, "", "allow = ['b.example']\n", "allow = []\n", false, netFlags{Allow: []string{"x.example", "10.0.0.0/8"}, Forward: []uint16{5432}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := p.Policy.MayConnect("b.example", 443); v.OK || v.Mend != "" || !strings.Contains(v.Rule, "r:1") {
+		t.Errorf("%+v", v)
+	}
+	if v := p.Policy.MayReach(netip.MustParseAddr("10.1.2.3"), 22); !p.Policy.MayConnect("x.example", 443).OK || !v.OK || !p.Policy.MayForward(5432).OK {
+		t.Errorf("a flag does not count: %+v", v)
+	}
+	p, err = planOf(t, "allow = ['x.example']\n", "", "allow = []\n", false, netFlags{Allow: []string{"x.example", "y.example"}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Policy.MayConnect("x.example", 443).OK || p.Policy.MayConnect("y.example", 443).OK {
+		t.Error("the ceiling does not hold above a repository that denies everything")
+	}
+	if p, err = planOf(t, "", "", "allow = []\n", false, netFlags{Net: "public"}, ""); err != nil || !p.Policy.MayConnect("z.example", 443).OK {
+		t.Errorf("--net public: %v", err)
+	}
+}
+
 func TestBuildNetErrors(t *testing.T) {
 	for _, tt := range []struct {
 		system, user string
@@ -313,6 +345,7 @@ func TestBuildNetErrors(t *testing.T) {
 		{"", "", netFlags{Allow: []string{"@all"}}, `cannot use --allow "@all": the only word with an @ is @project`},
 		{"", "", netFlags{Forward: []uint16{53}}, `cannot forward port 53: in the sandbox it is rcc's own`},
 		{"", "publish = ['80:3000']\n", netFlags{Publish: []publish{{80, 3001}}}, `cannot publish 80:3001 (--publish): port 80 of the host is that of 80:3000; 0:3001 picks a free one`},
+		{"", "forward = [5432]\n", netFlags{Publish: []publish{{5432, 5432}}}, `cannot publish 5432:5432 (--publish): port 5432 of the sandbox is the host's own, since it is forwarded`},
 	} {
 		_, err := planOf(t, tt.system, tt.user, "", false, tt.flags, "")
 		if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
@@ -477,6 +510,9 @@ func TestPublishText(t *testing.T) {
 		{":3000", publish{}},
 		{"3000:", publish{}},
 		{"3000:0", publish{}},
+		{"0:53", publish{}},
+		{"1", publish{}},
+		{"53:3000", publish{53, 3000}},
 		{"1:2:3", publish{}},
 		{"65536", publish{}},
 		{"-1", publish{}},
