@@ -18,7 +18,7 @@ buildGoModule {
   src = lib.cleanSource ../.;
 
   # Of what `go mod vendor` makes; `make vendorhash` checks it and tells a new one.
-  vendorHash = "sha256-1HETIYYAtNFyzItRRXHpFv3I9kqqtlZ2xF1vmbJNBN4=";
+  vendorHash = "sha256-fdS3SYYvlSf0ucBvrwTldzDWcF19rKO1y8vqIC6LnIM=";
 
   subPackages = [ "cmd/rcc" ];
   env.CGO_ENABLED = 0;
