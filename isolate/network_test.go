@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -149,10 +150,14 @@ func listenHost(t *testing.T) uint16 {
 // tells.
 func (w *world) serve(t *testing.T, policy egress.Policy, published ...egress.Published) (events func() []egress.Event, ended <-chan error) {
 	t.Helper()
-	o := newOutside(t)
-	var mu sync.Mutex
-	var told []egress.Event
-	x := &egress.Exit{
+	x := w.exit(newOutside(t), policy)
+	x.Published = published
+	return w.serveBy(t, x)
+}
+
+// exit is one that leads outside, where every name has the world's address.
+func (w *world) exit(o *outside, policy egress.Policy) *egress.Exit {
+	return &egress.Exit{
 		Policy: &policy,
 		Resolve: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr(worldAddress)}, nil
@@ -163,12 +168,16 @@ func (w *world) serve(t *testing.T, policy egress.Policy, published ...egress.Pu
 			return Dialer(w.plan.HostUID)(ctx, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 		},
 		Who: w.Who,
-		Tell: func(e egress.Event) {
-			mu.Lock()
-			defer mu.Unlock()
-			told = append(told, e)
-		},
-		Published: published,
+	}
+}
+
+func (w *world) serveBy(t *testing.T, x *egress.Exit) (events func() []egress.Event, ended <-chan error) {
+	var mu sync.Mutex
+	var told []egress.Event
+	x.Tell = func(e egress.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, e)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -468,6 +477,86 @@ func TestManyFlows(t *testing.T) {
 	if flows < 12*50-12 { // the last may not have ended yet
 		t.Errorf("%d flows were told", flows)
 	}
+}
+
+// TestFewDescriptors: a name with many dead addresses, asked for by many, does
+// not take the descriptors from the link or from those who come next.
+func TestFewDescriptors(t *testing.T) {
+	const many, files = 40, 400
+	dead := "dead.example.org"
+	w := newWorldNet(t, Policy{Net: NetAllow}, nil)
+	x := w.exit(newOutside(t), allowing(t, worldName, dead))
+	x.Connect = 5 * time.Second
+	resolve, dial := x.Resolve, x.Dial
+	x.Resolve = func(ctx context.Context, name string) (out []netip.Addr, err error) {
+		if name != dead {
+			return resolve(ctx, name)
+		}
+		for i := range byte(16) {
+			out = append(out, netip.AddrFrom4([4]byte{93, 184, 217, i}))
+		}
+		return out, nil
+	}
+	var tries atomic.Int32
+	x.Dial = func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+		if a.Addr() == netip.MustParseAddr(worldAddress) {
+			return dial(ctx, a)
+		}
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
+		tries.Add(1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	limitFiles(t, files)
+	events, ended := w.serveBy(t, x)
+	var work sync.WaitGroup
+	for range many {
+		work.Go(func() { w.stage(t, "dial", "tcp", dead+":7") })
+	}
+	work.Wait()
+	// The last may still be on their way to their ends.
+	waitFor(t, events, "a failure", func(e egress.Event) bool { return e.Kind == egress.KindFailed && e.Text == "timed out" })
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		got := w.stage(t, "dial", "tcp", worldName+":7")
+		if got == "welcome" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the next flow: %s; %+v", got, events())
+		}
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the way out ended: %v", err)
+	default:
+	}
+	if i := slices.IndexFunc(events(), func(e egress.Event) bool { return strings.Contains(e.Text, "too many open files") }); i >= 0 {
+		t.Errorf("%+v", events()[i])
+	}
+	if tries.Load() < 100 {
+		t.Errorf("no control: %d addresses were tried", tries.Load())
+	}
+}
+
+// limitFiles lets this process have so many descriptors until the test ends.
+func limitFiles(t *testing.T, n uint64) {
+	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestGateKilled: without the gate everything is refused, and who serves the

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Of many addresses, one that is allowed and answers is enough: IPv6 first, the
@@ -42,6 +45,72 @@ func TestDialFirst(t *testing.T) {
 			t.Errorf("dialled %v; want %v", w.dialled(), want)
 		}
 	}
+}
+
+// What the descriptors are enough for: flows, each being dialled or not, and
+// lookups, with room for the rest of the process.
+func TestLimitsWithin(t *testing.T) {
+	if flowFiles < 1+maxAttempts || flowFiles < 2+4 || flowFiles < 1+lookupFiles {
+		t.Errorf("a flow may need more than %d descriptors", flowFiles)
+	}
+	for files, want := range map[uint64][2]int{0: {1, 1}, 128: {1, 1}, 150: {2, 1}, 256: {12, 6}, 1024: {88, 44}, 4096: {396, 198}, 1 << 20: {1024, 256}, 1<<64 - 1: {1024, 256}} {
+		l := Limits{}.whole().within(files)
+		if got := [2]int{l.Flows, l.Lookups}; got != want {
+			t.Errorf("%d descriptors: %d, want %d", files, got, want)
+		}
+		if need := uint64(spareFiles + flowFiles*l.Flows + lookupFiles*l.Lookups); files >= 150 && need > files {
+			t.Errorf("of %d descriptors %d may be needed", files, need)
+		}
+	}
+	if l := (Limits{Flows: 3, Lookups: 2}).whole().within(1024); l.Flows != 3 || l.Lookups != 2 {
+		t.Errorf("lower limits became %+v", l)
+	}
+}
+
+// Names that are asked for count as well: each has sockets of its own.
+func TestFewDescriptors(t *testing.T) {
+	var asking, most atomic.Int32
+	needWorld(t)
+	limitFiles(t, 256)
+	w := newHostile(t, &Policy{Net: NetPublic}, func(w *world) {
+		w.exit.Resolve = func(ctx context.Context, name string) ([]netip.Addr, error) {
+			defer asking.Add(-1)
+			for n, m := asking.Add(1), most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	for i := range 100 {
+		w.send(message{Kind: msgExists, ID: uint64(i + 1), Name: fmt.Sprintf("n%d.example.org", i)}, nil)
+		if i >= 6 {
+			if m := w.receive(); m.Kind != msgKnown || !strings.Contains(m.Error, "too many") {
+				t.Fatalf("answered by %+v", m)
+			}
+		}
+	}
+	for end := time.Now().Add(5 * time.Second); asking.Load() < 6 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	if most.Load() != 6 {
+		t.Errorf("%d names were asked for at once", most.Load())
+	}
+}
+
+// limitFiles lets this process have so many descriptors until the test ends.
+func limitFiles(t *testing.T, n uint64) {
+	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // All that connecting takes together has an end, and a dialler that leads

@@ -72,8 +72,7 @@ func (x *Exit) Settle() {
 // reset, every listener closed and, unless ctx is over, KindGate told and an
 // error given. An Exit serves one link.
 func (x *Exit) Serve(ctx context.Context, l Link) error {
-	s := &exitRun{Exit: x, post: post{link: l}, limits: x.Limits.whole(), laters: map[uint64]chan message{}}
-	s.limits.Flows = min(s.limits.Flows, mostFlows())
+	s := &exitRun{Exit: x, post: post{link: l}, limits: x.Limits.whole().within(openFiles()), laters: map[uint64]chan message{}}
 	s.tally.tell = s.tell
 	s.flows = make(chan struct{}, s.limits.Flows)
 	s.dials = make(chan struct{}, s.limits.Dials)

@@ -9,9 +9,8 @@ import (
 // default.
 type Limits struct {
 	// Flows is how many flows are open at once; the next is reset. Default 1024,
-	// and never more than an eighth of the descriptors that this process may
-	// open, less 128: a flow has one and up to maxAttempts while it is dialled,
-	// then two, and up to four for the pipes that splice(2) needs.
+	// and never more than a tenth of the descriptors that this process may open,
+	// less 128.
 	Flows int
 	// Heads is how many connections wait at once for the client's first bytes
 	// before anything is dialled; the next is reset. Default 1024.
@@ -28,7 +27,7 @@ type Limits struct {
 	// turn. Default 256.
 	Dials int
 	// Lookups is how many names are asked of the host's resolver at once; more
-	// fail. Default 256.
+	// fail. Default 256, and never more than a twentieth of those descriptors.
 	Lookups int
 }
 
@@ -50,15 +49,35 @@ func set[T int | time.Duration](field *T, value T) {
 	}
 }
 
-// mostFlows is how many flows the process's descriptors are enough for.
-func mostFlows() int {
+// What descriptors are counted for.
+const (
+	// spareFiles are for the rest of the process.
+	spareFiles = 128
+	// flowFiles are those of a flow: two sockets, and up to four for the pipes that
+	// splice(2) needs. While it is dialled it has one socket, and maxAttempts more
+	// or lookupFiles.
+	flowFiles = 8
+	// lookupFiles are those of one name being asked for: a socket for each family
+	// of addresses, and files of /etc.
+	lookupFiles = 4
+)
+
+// within lowers the limits to what this many descriptors are enough for: the
+// addresses that a name has are chosen by a stranger, and shall not exhaust what
+// the other flows and the link need.
+func (l Limits) within(files uint64) Limits {
+	const pair, most = 2*flowFiles + lookupFiles, 1 << 20 // two flows to a lookup
+	pairs := int(min((max(files, spareFiles)-spareFiles)/pair, most))
+	l.Flows = min(l.Flows, max(2*pairs, 1))
+	l.Lookups = min(l.Lookups, max(pairs, 1))
+	return l
+}
+
+// openFiles is how many descriptors this process may have.
+func openFiles() uint64 {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		return 16
+		return 0 // it does not fail for a resource that there is (getrlimit(2))
 	}
-	const spare, each, most = 128, 8, 1 << 20
-	if r.Cur < spare+each {
-		return 1
-	}
-	return int(min((r.Cur-spare)/each, most))
+	return r.Cur
 }
