@@ -69,8 +69,8 @@ func (l *link) write(b, oob []byte) error {
 	return err
 }
 
-// Receive is safe for concurrent use. After an error other than of one
-// connection the link is of no more use.
+// Receive is safe for concurrent use. After an error other than egress.ErrLost the
+// link is of no more use.
 func (l *link) Receive() ([]byte, net.Conn, error) {
 	l.receiving.Lock()
 	defer l.receiving.Unlock()
@@ -83,7 +83,11 @@ func (l *link) Receive() ([]byte, net.Conn, error) {
 		return nil, nil, ended(err)
 	}
 	files, _, err := rights(oob[:on])
-	if err == nil && (flags&syscall.MSG_CTRUNC != 0 || len(files) > 1) {
+	// A descriptor that could not be installed is left out without a word of why
+	// (scm_detach_fds in net/core/scm.c): there is no number left for it, or a
+	// security module does not let it through. The message is whole.
+	lost := flags&syscall.MSG_CTRUNC != 0 && len(files) == 0
+	if err == nil && (flags&syscall.MSG_CTRUNC != 0 && !lost || len(files) > 1) {
 		err = errors.New("more than one connection in a message")
 	}
 	if err == nil && n == 0 {
@@ -97,14 +101,17 @@ func (l *link) Receive() ([]byte, net.Conn, error) {
 		closeAll(files)
 		return nil, nil, err
 	}
-	if len(files) == 0 {
+	switch {
+	case lost:
+		return b, nil, fmt.Errorf("%w: too many open files, or a security module forbids it", egress.ErrLost)
+	case len(files) == 0:
 		return b, nil, nil
 	}
 	c, err := connection(files[0])
-	if err != nil {
-		return nil, nil, err
+	if err != nil && !errors.Is(err, egress.ErrLost) {
+		b = nil
 	}
-	return b, c, nil
+	return b, c, err
 }
 
 // read takes the rest of a message of which n bytes of the length are there.
@@ -156,7 +163,7 @@ func connection(fd int) (net.Conn, error) {
 	}
 	c, err := net.FileConn(f)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", egress.ErrLost, err)
 	}
 	if tcp, ok := c.(*net.TCPConn); ok {
 		return tcp, nil

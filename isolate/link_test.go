@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rcc/isolate/egress"
 )
 
 // linkPair is the exit's side of a link and the gate's, which may be hostile.
@@ -217,6 +219,64 @@ func TestLinkAbuse(t *testing.T) {
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
 	})
+}
+
+// TestLinkWithoutDescriptors: a connection for which there is no descriptor is
+// lost, and nothing else: not its message, not the next one, not the link.
+func TestLinkWithoutDescriptors(t *testing.T) {
+	for free, what := range map[int]string{0: "none is left", 1: "one is left"} { // net.FileConn needs a second
+		t.Run(what, func(t *testing.T) {
+			exit, conn := linkPair(t)
+			gate := newLink(conn, maxToGate)
+			client, server := tcpPair(t)
+			for _, b := range []string{"first", "second", "third"} {
+				if err := gate.Send([]byte(b), server); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := openFiles(t)
+			fill := exhaust(t, before+50)
+			for _, fd := range fill[:free] {
+				unix.Close(fd)
+			}
+			b, c, err := exit.Receive()
+			b2, c2, err2 := exit.Receive()
+			closeAll(fill[free:])
+			if string(b) != "first" || string(b2) != "second" || c != nil || c2 != nil || !errors.Is(err, egress.ErrLost) || !errors.Is(err2, egress.ErrLost) {
+				t.Errorf("%q %v %v, %q %v %v", b, c, err, b2, c2, err2)
+			}
+			if after := openFiles(t); after != before {
+				t.Errorf("%d descriptors before, %d after", before, after)
+			}
+			b, c, err = exit.Receive()
+			if string(b) != "third" || c == nil || err != nil {
+				t.Fatalf("%q %v %v", b, c, err)
+			}
+			defer c.Close()
+			io.WriteString(c, "x")
+			if n, err := client.Read(make([]byte, 1)); n != 1 {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// exhaust leaves this process no descriptor, and gives those that it took.
+func exhaust(t *testing.T, limit int) (fill []int) {
+	t.Helper()
+	limitFiles(t, uint64(limit))
+	for range limit {
+		fd, err := unix.Dup(2)
+		if errors.Is(err, unix.EMFILE) {
+			return fill
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill = append(fill, fd)
+	}
+	t.Fatal("there is no end to them")
+	return nil
 }
 
 // TestLinkCloses: Close ends a Receive and a Send that wait.

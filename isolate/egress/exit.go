@@ -141,13 +141,34 @@ func (s *exitRun) listen() error {
 	}
 	for {
 		m, c, err := s.post.receive(maxMessage)
-		if errors.Is(err, io.EOF) {
+		switch {
+		case err == nil:
+			s.take(m, c)
+		case errors.Is(err, ErrLost):
+			s.lost(m, err)
+		case errors.Is(err, io.EOF):
 			return errors.New("the gate is gone")
-		}
-		if err != nil {
+		default:
 			return fmt.Errorf("cannot hear the gate: %w", err)
 		}
-		s.take(m, c)
+	}
+}
+
+// lost lets go of a connection that came with a message and could not be taken
+// over.
+func (s *exitRun) lost(m message, err error) {
+	switch m.Kind {
+	case msgOpen, msgForward:
+		e := Event{Kind: KindFailed, Proto: "tcp", Name: cut(m.Name, maxText), Text: plain(err)}
+		dest, _ := netip.ParseAddrPort(m.Dest)
+		e.meant(dest)
+		s.tally.add(e)
+		if m.Kind == msgOpen && !m.Checked { // the gate holds it too
+			s.post.send(message{Kind: msgEnd, ID: m.ID}, nil)
+		}
+	case msgReached:
+		m.Error = plain(err)
+		s.calls.answer(answer{message: m})
 	}
 }
 

@@ -57,10 +57,7 @@ func (s *exitRun) deniedEvent(m message, dest netip.AddrPort) Event {
 	e := Event{Kind: KindDenied, Proto: cut(m.Proto, 16), Name: cut(m.Name, maxText)}
 	v := s.gatesVerdict(m)
 	if e.Proto != "dns" {
-		e.Port = dest.Port()
-		if !Synthetic(dest.Addr()) {
-			e.Addr = dest.Addr().Unmap()
-		}
+		e.meant(dest)
 	}
 	own := Verdict{OK: true} // where there is no rule
 	switch {
@@ -78,6 +75,14 @@ func (s *exitRun) deniedEvent(m message, dest netip.AddrPort) Event {
 	}
 	e.Rule, e.Mend = v.Rule, v.Mend
 	return e
+}
+
+// meant sets where a flow or packet was to go. An address of a name's says nothing.
+func (e *Event) meant(dest netip.AddrPort) {
+	e.Port = dest.Port()
+	if !Synthetic(dest.Addr()) {
+		e.Addr = dest.Addr().Unmap()
+	}
 }
 
 // gatesVerdict takes a refusal by the gate as what the agent itself may have

@@ -59,11 +59,8 @@ func (s *exitRun) serve(c *net.TCPConn, finish, f func()) {
 
 // event begins an event about a connection of the sandbox.
 func (s *exitRun) event(name string, c *net.TCPConn) Event {
-	dest := addrPort(c.LocalAddr())
-	e := Event{Proto: "tcp", Name: cut(name, maxText), Port: dest.Port()}
-	if !Synthetic(dest.Addr()) {
-		e.Addr = dest.Addr()
-	}
+	e := Event{Proto: "tcp", Name: cut(name, maxText)}
+	e.meant(addrPort(c.LocalAddr()))
 	return e
 }
 

@@ -97,7 +97,7 @@ func (r *gateRun) flow(c net.Conn) {
 		r.refuse(tcpDenial(name, dest), client, dest, v, true)
 		reset(c)
 	case first || !r.looks(name, dest):
-		r.post.send(message{Kind: msgOpen, ID: r.calls.id(), Name: name, Checked: true}, c)
+		r.post.send(message{Kind: msgOpen, ID: r.calls.id(), Name: name, Dest: dest.String(), Checked: true}, c)
 	default:
 		r.flowLater(c, name, dest)
 	}
@@ -129,7 +129,7 @@ func (r *gateRun) flowLater(c net.Conn, name string, dest netip.AddrPort) {
 	r.later[id] = c
 	r.mu.Unlock()
 	defer r.endLater(id)
-	if r.post.send(message{Kind: msgOpen, ID: id, Name: name}, c) != nil {
+	if r.post.send(message{Kind: msgOpen, ID: id, Name: name, Dest: dest.String()}, c) != nil {
 		return
 	}
 	h := r.awaitHead(c, name, dest, false)
@@ -151,7 +151,7 @@ func (r *gateRun) endLater(id uint64) {
 // forward hands a connection to a forwarded port over.
 func (r *gateRun) forward(c net.Conn) {
 	defer c.Close()
-	r.post.send(message{Kind: msgForward, ID: r.calls.id()}, c)
+	r.post.send(message{Kind: msgForward, ID: r.calls.id(), Dest: addrPort(c.LocalAddr()).String()}, c)
 }
 
 // reset ends a connection so that its other side gets ECONNRESET (socket(7),

@@ -166,6 +166,46 @@ func TestHostileHead(t *testing.T) {
 	w.wantReset(third)
 }
 
+// A connection that could not be taken over is the only one that ends by it.
+func TestLostConnections(t *testing.T) {
+	p := rules(t, "one.example.org", "45.0.0.1")
+	p.Forward = []uint16{5432}
+	var published net.Listener
+	w := newHostile(t, p, func(w *world) {
+		published = w.listenOutside("127.0.0.1:0")
+		w.exit.Published = []Published{{published, 3000}}
+	})
+	w.server("45.0.0.1:9000", echo)
+	before := w.open(message{Kind: msgOpen, ID: 1, Checked: true}, "45.0.0.1:9000")
+	w.say(before, "x\n", "x\n")
+	lost := func(m message) { w.send(m, lostConn{}) }
+	lost(message{Kind: msgOpen, ID: 2, Name: "one.example.org", Checked: true})
+	w.event("a failure of a name", func(e Event) bool {
+		return e.Kind == KindFailed && e.Name == "one.example.org" && e.Text == "too many open files"
+	})
+	lost(message{Kind: msgOpen, ID: 3, Dest: "45.0.0.1:9001"})
+	w.event("a failure of an address", func(e Event) bool {
+		return e.Kind == KindFailed && e.Addr == netip.MustParseAddr("45.0.0.1") && e.Port == 9001 && e.Text == "too many open files"
+	})
+	if m := w.receive(); m.Kind != msgEnd || m.ID != 3 { // or the gate would hold it for ever
+		t.Errorf("answered by %+v", m)
+	}
+	caller, err := dialOutside(t.Context(), published.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	lost(message{Kind: msgReached, ID: w.receive().ID})
+	w.wantReset(caller)
+	w.event("a failure of the published port", func(e Event) bool { return e.Kind == KindFailed && e.Port == 3000 && e.Text == "too many open files" })
+	for _, kind := range []string{msgForward, msgHead, msgDenied, "sesame"} {
+		lost(message{Kind: kind, ID: 9})
+	}
+	w.say(before, "y\n", "y\n")
+	after := w.open(message{Kind: msgOpen, ID: 4, Checked: true}, "45.0.0.1:9000")
+	w.say(after, "x\n", "x\n")
+}
+
 // What a denial claims becomes an event of bounded size, and a mend that is a rule.
 func TestHostileDenied(t *testing.T) {
 	long := strings.Repeat("ä", 5000)

@@ -18,11 +18,16 @@ type Link interface {
 	// duplicates: the caller keeps its own.
 	Send(b []byte, c net.Conn) error
 	// Receive gives the next message, and io.EOF when the other side is gone. A
-	// connection that came with it is the caller's.
+	// connection that came with it is the caller's. With ErrLost there is a
+	// message but not its connection, and the link goes on.
 	Receive() (b []byte, c net.Conn, err error)
 	// Close ends both sides; it makes Send and Receive return.
 	Close() error
 }
+
+// ErrLost tells that a connection was sent and could not be taken over, as where
+// there is no descriptor left.
+var ErrLost = errors.New("the connection cannot be taken over")
 
 // MaxLinkMessage bounds a message, in bytes: that with the policy. All others
 // are far shorter.
@@ -36,21 +41,21 @@ const maxMessage = 64 << 10
 //
 //	gate                                                exit
 //	 │◀───────────────────────────────── policy(limits) │ first
-//	 │── open(id, name, checked) + connection ─────────▶│ decides again, dials
+//	 │── open(id, name, dest, checked) + connection ───▶│ decides again, dials
 //	 │── head(id, verdict) | head(id, reset) ──────────▶│ of an open that was not checked: only now the client's bytes pass
 //	 │◀───────────────────────────────────────── end(id)│ of such an open: the exit has done with it
 //	 │── denied(id, proto, name, ends, verdict, count) ▶│ finds the program
 //	 │◀───────────────────────────────────────── ack(id)│ it may be reset now
 //	 │── exists(id, name) ─────────────────────────────▶│ asks the host's resolver
 //	 │◀──────────────────────────── known(id, v4, v6) ──│
-//	 │── forward(id) + connection ─────────────────────▶│ dials the host's loopback
+//	 │── forward(id, dest) + connection ───────────────▶│ dials the host's loopback
 //	 │◀────────────────────────────── reach(id, port) ──│ a published port was connected to
 //	 │── reached(id) + connection | reached(id, error) ▶│
 //	 │◀──────────────────────────────────── settle(id) ─│ what was counted is to be told
 //	 │── denied(count) …, settled(id) ─────────────────▶│
 //
-// Where a connection comes from and was meant to go is not said: its socket
-// knows.
+// Where a connection comes from and was meant to go its socket knows. dest, beside
+// one, is believed only if that is lost.
 type message struct {
 	Kind    string   `json:"kind"`
 	ID      uint64   `json:"id,omitempty"` // chosen by who asks, never 0
@@ -111,15 +116,16 @@ func (p *post) send(m message, c net.Conn) error {
 	return p.link.Send(b, c)
 }
 
-// receive gives the next message, of at most most bytes. Any error ends the
-// link; then the connection is closed.
+// receive gives the next message, of at most most bytes. Any error but ErrLost,
+// with which there is a message, ends the link; then the connection is closed.
 func (p *post) receive(most int) (message, net.Conn, error) {
 	b, c, err := p.link.Receive()
-	if err == nil {
-		var m message
-		if m, err = decode(b, most); err == nil {
-			return m, c, nil
+	if err == nil || errors.Is(err, ErrLost) {
+		m, bad := decode(b, most)
+		if bad == nil {
+			return m, c, err
 		}
+		err = bad
 	}
 	if c != nil {
 		c.Close()

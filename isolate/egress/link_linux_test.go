@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -20,9 +21,13 @@ type memLink struct {
 }
 
 type parcel struct {
-	b []byte
-	c net.Conn
+	b   []byte
+	c   net.Conn
+	err error
 }
+
+// lostConn is one that the other end cannot take over.
+type lostConn struct{ net.Conn }
 
 func linkPair() (a, b *memLink) {
 	ab, ba := make(chan parcel, 16), make(chan parcel, 16)
@@ -32,7 +37,9 @@ func linkPair() (a, b *memLink) {
 
 func (l *memLink) Send(b []byte, c net.Conn) error {
 	p := parcel{b: append([]byte(nil), b...)}
-	if c != nil {
+	if _, lost := c.(lostConn); lost {
+		p.err = fmt.Errorf("%w: %w", ErrLost, unix.EMFILE)
+	} else if c != nil {
 		var err error
 		if p.c, err = duplicate(c); err != nil {
 			return err
@@ -55,7 +62,7 @@ func (l *memLink) Receive() ([]byte, net.Conn, error) {
 	default:
 		select {
 		case p := <-l.in:
-			return p.b, p.c, nil
+			return p.b, p.c, p.err
 		case <-l.closed:
 		}
 	}
