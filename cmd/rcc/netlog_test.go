@@ -18,7 +18,7 @@ func TestNetEventText(t *testing.T) {
 		want  string
 	}{
 		{
-			egress.Event{Kind: egress.KindDenied, Proto: "dns", Name: "a.example", Rule: "it is not in the allow list", Mend: "a.example", Program: egress.Program{PID: 7, Name: "curl"}, Count: 1},
+			egress.Event{Kind: egress.KindDenied, Proto: "dns", Name: "a.example", Rule: "it is not in the allow list", Mend: "a.example:443", Program: egress.Program{PID: 7, Name: "curl"}, Count: 1},
 			"a.example to curl[7]: it is not in the allow list",
 		},
 		{

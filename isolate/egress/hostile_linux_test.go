@@ -217,7 +217,7 @@ func TestHostileDenied(t *testing.T) {
 		{"a head", message{Proto: "tcp", Name: "one.example.org", Dest: "198.18.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "Two.Example.org:443"}}, "r", "two.example.org:443"},
 		{"a wide mend", message{Proto: "tcp", Name: "one.example.org", Dest: "198.18.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "*.example.org"}}, "r", ""},
 		{"no rule", message{Proto: "tcp", Name: "one.example.org", Dest: "198.18.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "x\"\n]\nnet = \"public\""}}, "r", ""},
-		{"its own words", message{Proto: "dns", Name: "two.example.org", Verdict: &Verdict{Rule: "because", Mend: "three.example.org"}}, "it is not in the allow list", "two.example.org"},
+		{"its own words", message{Proto: "dns", Name: "two.example.org", Verdict: &Verdict{Rule: "because", Mend: "three.example.org"}}, "it is not in the allow list", "two.example.org:443"},
 		{"no addresses", message{Proto: "udp", Client: "x", Dest: long, Verdict: &Verdict{Rule: "r"}}, "r", ""},
 		{"no verdict", message{Proto: "udp"}, "", ""},
 		{"long", message{Proto: "udp" + long, Name: long, Verdict: &Verdict{Rule: long, Mend: long}}, long[:maxText], ""},

@@ -36,7 +36,7 @@ type Verdict struct {
 }
 
 // MayResolve decides whether a program learns an address for a name: whether it
-// may connect to it on some port. Its Mend names no port: none is known yet.
+// may connect to it on some port. Which one is not known yet: its Mend names 443.
 func (p *Policy) MayResolve(name string) Verdict {
 	name, v, ok := nameFor(name)
 	if !ok {
@@ -47,11 +47,7 @@ func (p *Policy) MayResolve(name string) Verdict {
 			return got
 		}
 	}
-	v = p.connect(name, 443, false)
-	if v.Mend != "" {
-		v.Mend = name
-	}
-	return v
+	return p.connect(name, 443, false)
 }
 
 // edges lists ports so that whatever holds for the name on some port holds on

@@ -112,7 +112,7 @@ func TestMayResolve(t *testing.T) {
 			t.Errorf("%+v: %+v, some port is %v", tt, v, some)
 		}
 	}
-	if v := (&Policy{Net: NetAllow}).MayResolve("example.org"); v.Mend != "example.org" {
+	if v := (&Policy{Net: NetAllow}).MayResolve("example.org"); v.Mend != "example.org:443" {
 		t.Errorf("the mend is %q", v.Mend)
 	}
 }
