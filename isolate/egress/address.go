@@ -10,8 +10,17 @@ import (
 type block struct {
 	prefix netip.Prefix
 	what   string // with its article and its source
-	never  bool   // no rule opens it
+	kind   blockKind
 }
+
+// blockKind is how a block may be opened.
+type blockKind int
+
+const (
+	byRule blockKind = iota // by a rule in it
+	byHand                  // by such a rule, which is never offered as a mend
+	never                   // by no rule
+)
 
 // of says that something, an address or a prefix, lies in the block.
 func (b *block) of(subject string) string { return subject + " is " + b.what }
@@ -22,69 +31,75 @@ func (b *block) of(subject string) string { return subject + " is " + b.what }
 // Where one lies in another the narrower counts: to open 169.254.0.0/16 does not
 // open the metadata service in it.
 //
+// What gives out credentials is opened by who knows that by himself: the program
+// that asks for it chooses what is denied, and so what a mend would offer.
+//
 // Transition mechanisms that carry an IPv4 address through somebody's relay are
 // never opened: what they reach is not what the address says.
 var specials = sync.OnceValue(func() []block {
 	var out []block
-	for _, s := range [...]struct{ prefix, what string }{
-		{"10.0.0.0/8", "a private address (RFC 1918)"},
-		{"172.16.0.0/12", "a private address (RFC 1918)"},
-		{"192.168.0.0/16", "a private address (RFC 1918)"},
-		{"100.64.0.0/10", "a shared address (RFC 6598)"},
-		{"169.254.0.0/16", "a link-local address (RFC 3927)"},
-		{"192.0.0.0/24", "an address of IETF protocols (RFC 6890)"},
-		{"192.0.2.0/24", "a documentation address (RFC 5737)"},
-		{"198.51.100.0/24", "a documentation address (RFC 5737)"},
-		{"203.0.113.0/24", "a documentation address (RFC 5737)"},
-		{"192.88.99.0/24", "a relay of 6to4 (RFC 7526)"},
-		{"240.0.0.0/4", "a reserved address (RFC 1112)"},
+	for kind, list := range [...][]struct{ prefix, what string }{
+		byRule: {
+			{"10.0.0.0/8", "a private address (RFC 1918)"},
+			{"172.16.0.0/12", "a private address (RFC 1918)"},
+			{"192.168.0.0/16", "a private address (RFC 1918)"},
+			{"100.64.0.0/10", "a shared address (RFC 6598)"},
+			{"169.254.0.0/16", "a link-local address (RFC 3927)"},
+			{"192.0.0.0/24", "an address of IETF protocols (RFC 6890)"},
+			{"192.0.2.0/24", "a documentation address (RFC 5737)"},
+			{"198.51.100.0/24", "a documentation address (RFC 5737)"},
+			{"203.0.113.0/24", "a documentation address (RFC 5737)"},
+			{"192.88.99.0/24", "a relay of 6to4 (RFC 7526)"},
+			{"240.0.0.0/4", "a reserved address (RFC 1112)"},
 
-		// Where clouds give out the machine's credentials and settings.
-		{"169.254.169.254/32", "a cloud's metadata service (EC2, GCE, Azure: IMDS)"},
-		{"169.254.170.2/32", "a cloud's metadata service (ECS: task credentials)"},
-		{"169.254.170.23/32", "a cloud's metadata service (EKS: Pod Identity)"},
-		{"168.63.129.16/32", "a cloud's platform service (Azure: WireServer)"},
-		{"100.100.100.200/32", "a cloud's metadata service (Alibaba ECS)"},
-		{"192.0.0.192/32", "a cloud's metadata service (Oracle)"},
-		{"fd00:ec2::254/128", "a cloud's metadata service (EC2: IMDS)"},
-		{"fd00:ec2::23/128", "a cloud's metadata service (EKS: Pod Identity)"},
-		{"fd20:ce::254/128", "a cloud's metadata service (GCE)"},
-
-		// All but 2000::/3, the one global unicast block (RFC 4291 section 2.4, IANA).
-		{"::/3", "not a global unicast address (RFC 4291)"},
-		{"4000::/2", "not a global unicast address (RFC 4291)"},
-		{"8000::/1", "not a global unicast address (RFC 4291)"},
-		{"100::/64", "a discard-only address (RFC 6666)"},
-		{"100:0:0:1::/64", "a dummy address (RFC 9780)"},
-		{"2001::/23", "an address of IETF protocols (RFC 2928)"},
-		{"2001:2::/48", "a benchmarking address (RFC 5180)"},
-		{"2001:10::/28", "an ORCHID (RFC 4843)"},
-		{"2001:20::/28", "an ORCHID (RFC 7343)"},
-		{"2001:db8::/32", "a documentation address (RFC 3849)"},
-		{"3fff::/20", "a documentation address (RFC 9637)"},
-		{"5f00::/16", "a segment identifier (RFC 9602)"},
-		{"fc00::/7", "a unique-local address (RFC 4193)"},
-		{"fe80::/10", "a link-local address (RFC 4291)"},
-		{"fec0::/10", "a site-local address (RFC 3879)"},
+			// All but 2000::/3, the one global unicast block (RFC 4291 section 2.4, IANA).
+			{"::/3", "not a global unicast address (RFC 4291)"},
+			{"4000::/2", "not a global unicast address (RFC 4291)"},
+			{"8000::/1", "not a global unicast address (RFC 4291)"},
+			{"100::/64", "a discard-only address (RFC 6666)"},
+			{"100:0:0:1::/64", "a dummy address (RFC 9780)"},
+			{"2001::/23", "an address of IETF protocols (RFC 2928)"},
+			{"2001:2::/48", "a benchmarking address (RFC 5180)"},
+			{"2001:10::/28", "an ORCHID (RFC 4843)"},
+			{"2001:20::/28", "an ORCHID (RFC 7343)"},
+			{"2001:db8::/32", "a documentation address (RFC 3849)"},
+			{"3fff::/20", "a documentation address (RFC 9637)"},
+			{"5f00::/16", "a segment identifier (RFC 9602)"},
+			{"fc00::/7", "a unique-local address (RFC 4193)"},
+			{"fe80::/10", "a link-local address (RFC 4291)"},
+			{"fec0::/10", "a site-local address (RFC 3879)"},
+		},
+		byHand: {
+			// Where clouds give out the machine's credentials and settings.
+			{"169.254.169.254/32", "a cloud's metadata service (EC2, GCE, Azure: IMDS)"},
+			{"169.254.170.2/32", "a cloud's metadata service (ECS: task credentials)"},
+			{"169.254.170.23/32", "a cloud's metadata service (EKS: Pod Identity)"},
+			{"168.63.129.16/32", "a cloud's platform service (Azure: WireServer)"},
+			{"100.100.100.200/32", "a cloud's metadata service (Alibaba ECS)"},
+			{"192.0.0.192/32", "a cloud's metadata service (Oracle)"},
+			{"fd00:ec2::254/128", "a cloud's metadata service (EC2: IMDS)"},
+			{"fd00:ec2::23/128", "a cloud's metadata service (EKS: Pod Identity)"},
+			{"fd20:ce::254/128", "a cloud's metadata service (GCE)"},
+		},
+		never: {
+			{"0.0.0.0/8", "an address of \"this network\" (RFC 1122)"},
+			{"0.0.0.0/32", "the unspecified address (RFC 1122)"},
+			{"127.0.0.0/8", "a loopback address (RFC 1122)"},
+			{"224.0.0.0/4", "a multicast address (RFC 5771)"},
+			{"255.255.255.255/32", "the broadcast address (RFC 919)"},
+			{Prefix4.String(), "an address that rcc gives to names (RFC 2544: not routed)"},
+			{Prefix6.String(), "an address that rcc gives to names (RFC 4193)"},
+			{"::/128", "the unspecified address (RFC 4291)"},
+			{"::1/128", "a loopback address (RFC 4291)"},
+			{"ff00::/8", "a multicast address (RFC 4291)"},
+			{"64:ff9b:1::/48", "an address of a local NAT64 (RFC 8215)"},
+			{"2001::/32", "an address of Teredo (RFC 4380)"},
+			{"2002::/16", "an address of 6to4 (RFC 7526)"},
+		},
 	} {
-		out = append(out, block{netip.MustParsePrefix(s.prefix), s.what, false})
-	}
-	for _, s := range [...]struct{ prefix, what string }{
-		{"0.0.0.0/8", "an address of \"this network\" (RFC 1122)"},
-		{"0.0.0.0/32", "the unspecified address (RFC 1122)"},
-		{"127.0.0.0/8", "a loopback address (RFC 1122)"},
-		{"224.0.0.0/4", "a multicast address (RFC 5771)"},
-		{"255.255.255.255/32", "the broadcast address (RFC 919)"},
-		{Prefix4.String(), "an address that rcc gives to names (RFC 2544: not routed)"},
-		{Prefix6.String(), "an address that rcc gives to names (RFC 4193)"},
-		{"::/128", "the unspecified address (RFC 4291)"},
-		{"::1/128", "a loopback address (RFC 4291)"},
-		{"ff00::/8", "a multicast address (RFC 4291)"},
-		{"64:ff9b:1::/48", "an address of a local NAT64 (RFC 8215)"},
-		{"2001::/32", "an address of Teredo (RFC 4380)"},
-		{"2002::/16", "an address of 6to4 (RFC 7526)"},
-	} {
-		out = append(out, block{netip.MustParsePrefix(s.prefix), s.what, true})
+		for _, s := range list {
+			out = append(out, block{netip.MustParsePrefix(s.prefix), s.what, blockKind(kind)})
+		}
 	}
 	// The narrowest first.
 	slices.SortStableFunc(out, func(a, b block) int { return b.prefix.Bits() - a.prefix.Bits() })

@@ -78,7 +78,7 @@ func TestMayDialMend(t *testing.T) {
 		a := netip.MustParseAddr(text)
 		v := (&Policy{Net: NetPublic}).MayDial(a, 5432, nil)
 		if v.Mend == "" {
-			if !strings.Contains(v.Rule, "no rule opens") {
+			if !strings.Contains(v.Rule, "no rule opens") && !strings.Contains(v.Rule, "by hand opens") {
 				t.Errorf("%s: %+v", text, v)
 			}
 			continue
@@ -103,6 +103,38 @@ func TestMayDialMend(t *testing.T) {
 			if v := p.MayDial(a, 5432, []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}); v.OK {
 				t.Errorf("%s: the mend %v opens an address of the host", text, p.Allow)
 			}
+		}
+	}
+}
+
+// What gives out credentials is offered to nobody, in no form of its address; who
+// writes it down himself opens it.
+func TestMetadataByHand(t *testing.T) {
+	for _, text := range []string{
+		"169.254.169.254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200", "192.0.0.192",
+		"fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2606::5efe:169.254.169.254",
+	} {
+		a := netip.MustParseAddr(text)
+		for _, net := range []string{NetPublic, NetAllow} {
+			p := &Policy{Net: net}
+			if net == NetAllow && strings.Contains(text, "5efe") {
+				p.Allow = rulesOf(t, "2606::/16")
+			}
+			for _, v := range []Verdict{p.MayDial(a, 80, nil), p.MayReach(a, 80)} {
+				if v.OK || v.Mend != "" || !strings.HasSuffix(v.Rule, ", which only an entry written by hand opens") {
+					t.Errorf("%s: %s: %+v", net, text, v)
+				}
+			}
+		}
+		p := &Policy{Net: NetPublic, Allow: rulesOf(t, text, "169.254.169.254", "2606::/16")}
+		if v := p.MayReach(a, 80); !v.OK {
+			t.Errorf("opened: %s: %+v", text, v)
+		}
+	}
+	// Their neighbours have a mend as before.
+	for _, text := range []string{"169.254.169.253", "fd00:ec2::253", "168.63.129.15"} {
+		if v := (&Policy{Net: NetAllow}).MayReach(netip.MustParseAddr(text), 80); v.Mend == "" {
+			t.Errorf("%s: %+v", text, v)
 		}
 	}
 }

@@ -93,10 +93,20 @@ func (s *exitRun) gatesVerdict(m message) Verdict {
 		return Verdict{}
 	}
 	v := Verdict{Rule: cut(m.Verdict.Rule, maxText)}
-	if r, err := ParseRule(m.Verdict.Mend); err == nil && !r.Wild {
+	if r, err := ParseRule(m.Verdict.Mend); err == nil && r.offered() {
 		v.Mend = r.String()
 	}
 	return v
+}
+
+// offered tells whether a rule may stand in a mend: for one name or one address,
+// and not for what is opened by hand only.
+func (r Rule) offered() bool {
+	if r.Name != "" {
+		return !r.Wild
+	}
+	b := specialOf(r.Prefix)
+	return r.Prefix.IsSingleIP() && (b == nil || b.kind == byRule)
 }
 
 // cut shortens a text to n bytes, at the end of a character.

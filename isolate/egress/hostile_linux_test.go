@@ -216,6 +216,10 @@ func TestHostileDenied(t *testing.T) {
 	}{
 		{"a head", message{Proto: "tcp", Name: "one.example.org", Dest: "198.18.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "Two.Example.org:443"}}, "r", "two.example.org:443"},
 		{"a wide mend", message{Proto: "tcp", Name: "one.example.org", Dest: "198.18.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "*.example.org"}}, "r", ""},
+		{"an address", message{Proto: "udp", Dest: "45.0.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "10.0.0.1:443"}}, "r", "10.0.0.1:443"},
+		{"a range", message{Proto: "udp", Dest: "45.0.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "10.0.0.0/8"}}, "r", ""},
+		{"a metadata service", message{Proto: "udp", Dest: "45.0.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "169.254.169.254:80"}}, "r", ""},
+		{"another form of one", message{Proto: "udp", Dest: "45.0.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "[64:ff9b::a9fe:a9fe]:80"}}, "r", ""},
 		{"no rule", message{Proto: "tcp", Name: "one.example.org", Dest: "198.18.0.9:443", Verdict: &Verdict{Rule: "r", Mend: "x\"\n]\nnet = \"public\""}}, "r", ""},
 		{"its own words", message{Proto: "dns", Name: "two.example.org", Verdict: &Verdict{Rule: "because", Mend: "three.example.org"}}, "it is not in the allow list", "two.example.org:443"},
 		{"no addresses", message{Proto: "udp", Client: "x", Dest: long, Verdict: &Verdict{Rule: "r"}}, "r", ""},

@@ -164,7 +164,7 @@ func (p *Policy) reach(a netip.Addr, port uint16, own []netip.Prefix, listed, ce
 func (p *Policy) reachEnd(e end, port uint16, own []netip.Prefix, listed, ceiling bool) Verdict {
 	near := linksOf(own, e.addr)
 	b := specialOf(netip.PrefixFrom(e.addr, e.addr.BitLen()))
-	if b != nil && b.never {
+	if b != nil && b.kind == never {
 		return Verdict{Rule: b.of(e.shown) + ", which no rule opens"}
 	}
 	opened := slices.IndexFunc(p.Allow, func(r Rule) bool {
@@ -182,6 +182,8 @@ func (p *Policy) reachEnd(e end, port uint16, own []netip.Prefix, listed, ceilin
 		return Verdict{OK: true, Rule: "allow " + told(p.Allow[opened], ceiling)}
 	case p.Net == NetAny:
 		return p.byNet()
+	case b != nil && b.kind == byHand:
+		return p.refuse(b.of(e.shown)+", which only an entry written by hand opens", "", ceiling)
 	case b != nil:
 		return p.refuse(b.of(e.shown), mend, ceiling)
 	case len(near) > 0:

@@ -188,7 +188,7 @@ func parsePrefix(host string) (netip.Prefix, error) {
 		a, n = a.Unmap(), n-96
 	}
 	p := netip.PrefixFrom(a, n).Masked()
-	if b := specialOf(p); b != nil && b.never {
+	if b := specialOf(p); b != nil && b.kind == never {
 		return netip.Prefix{}, fmt.Errorf("%s, which no rule opens; a port of the host's loopback is reached by --forward PORT", b.of(p.String()))
 	}
 	return p, nil
