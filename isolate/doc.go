@@ -49,6 +49,7 @@
 //	  │── sockets, link ─────────▶│ gives up all else                     │
 //	  │ loads the rules           │── ready | error(step) ──────────────▶ │
 //	  │ starts init               │◀═ egress: messages and connections ═▶ │ Sandbox.Link
+//	  │── error: what the gate died of, over the same link ─────────────▶ │
 //
 // The gate is the one process that reads hostile bytes for us, so that it has
 // nothing to lose: it is without capabilities, Landlock and a list of system

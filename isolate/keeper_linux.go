@@ -23,8 +23,9 @@ func keeper(w wire) error {
 	}
 	// Before there is an init: nothing of the program's runs before the rules
 	// stand.
+	gate := 0
 	if p.Net != NetNone {
-		if err := wayOut(w, p); err != nil {
+		if gate, err = wayOut(w, p); err != nil {
 			return err
 		}
 	}
@@ -44,14 +45,17 @@ func keeper(w wire) error {
 	// supervisor from seeing init's end.
 	unix.Close(wireFD)
 	w.conn.Close()
-	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
+		var ws unix.WaitStatus
+		ended, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil || ended == pid:
+			return nil
+		case ended == gate:
+			lastWord(ws)
 		}
 	}
-	return nil
 }
 
 // startInit clones init into the inner user namespace and all that it owns.

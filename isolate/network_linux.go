@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,35 +20,34 @@ import (
 const refusedGroup = 1
 
 // wayOut makes the network namespace a place that leads nowhere but to the
-// gate. The keeper calls it before there is an init.
-func wayOut(w wire, p *Plan) error {
+// gate, whose process it gives. The keeper calls it before there is an init.
+func wayOut(w wire, p *Plan) (gate int, err error) {
 	rules := make(chan error, 1)
 	go func() { // the slowest of all, for the kernel
 		rules <- firewall.Task(firewall.TaskRules{Listener: flowPort, LogGroup: refusedGroup}).Create()
 	}()
 	if err := routesHome(); err != nil {
-		return stepError("route the sandbox's network to itself", err)
+		return 0, stepError("route the sandbox's network to itself", err)
 	}
 	sockets, err := openSockets(p)
 	defer sockets.close() // the gate's alone: with it they must end
 	if err != nil {
-		return stepError("open the gate's sockets", err)
+		return 0, stepError("open the gate's sockets", err)
 	}
 	// It starts while the rules are loaded: nobody is there who could connect.
-	if err := startGate(sockets); err != nil {
-		return stepError("start the gate", err)
+	if gate, err = startGate(sockets); err != nil {
+		return 0, stepError("start the gate", err)
 	}
-	unix.Close(linkFD)
 	if err := <-rules; err != nil {
-		return stepError("guard the sandbox's network", err)
+		return 0, stepError("guard the sandbox's network", err)
 	}
 	// It shows the sockets of this namespace to whoever holds it.
 	diag, err := netlinkSocket(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return stepError("open sock_diag", err)
+		return 0, stepError("open sock_diag", err)
 	}
 	defer unix.Close(diag)
-	return w.send(message{Kind: kindNetwork}, diag)
+	return gate, w.send(message{Kind: kindNetwork}, diag)
 }
 
 // loopback is the index of the loopback device: it is the first of every
@@ -235,14 +235,14 @@ func openUDP(family int, port uint16) (int, error) {
 
 // startGate starts the process that reads what programs inside send. It is in
 // namespace A and N as the keeper is, but sees no process and no message queue.
-func startGate(s *gateSockets) error {
+func startGate(s *gateSockets) (pid int, err error) {
 	args := append([]string{gateName}, s.words...)
 	files := []uintptr{0, 1, 2, linkFD}
 	for _, g := range s.list {
 		args = append(args, g.use)
 		files = append(files, uintptr(g.fd))
 	}
-	_, err := syscall.ForkExec(self, args, &syscall.ProcAttr{
+	return syscall.ForkExec(self, args, &syscall.ProcAttr{
 		// Go's runtime shall not keep files of the cgroup open to follow its
 		// limit (defaultGOMAXPROCSInit in runtime/cgroup_linux.go).
 		Env:   []string{"GOMAXPROCS=2", "GODEBUG=containermaxprocs=0"},
@@ -252,7 +252,25 @@ func startGate(s *gateSockets) error {
 			Pdeathsig:  unix.SIGKILL,
 		},
 	})
-	return err
+}
+
+// lastWord tells what the gate died of, over the gate's own link, which ends with
+// it: the supervisor believes it as little as the gate.
+func lastWord(ws unix.WaitStatus) {
+	f := os.NewFile(linkFD, "link")
+	defer f.Close()
+	w, err := fileWire(f)
+	if err != nil {
+		return
+	}
+	defer w.conn.Close()
+	text := fmt.Sprintf("exit status %d", ws.ExitStatus())
+	if ws.Signaled() {
+		text = fmt.Sprintf("killed by signal %d (%s)", ws.Signal(), unix.SignalName(ws.Signal()))
+	}
+	// Where nobody reads, the keeper still has init to wait for.
+	w.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	w.send(message{Kind: kindError, Error: "the gate ended: " + text})
 }
 
 // portOf reads the number after a use.

@@ -578,7 +578,10 @@ func TestGateKilled(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("nobody was told")
 	}
-	waitFor(t, events, "the gate's end", func(e egress.Event) bool { return e.Kind == egress.KindGate })
+	e := waitFor(t, events, "the gate's end", func(e egress.Event) bool { return e.Kind == egress.KindGate })
+	if e.Text != "the gate ended: killed by signal 9 (SIGKILL)" {
+		t.Errorf("%+v", e)
+	}
 	w.wantStage(t, refused+"\n"+refused+"\n"+refused, "dial", "tcp", worldAddress+":7", forwarded, "[2606:2800:220::34]:443")
 	if got := w.stage(t, "dial", "tcp", worldName+":7"); strings.Contains(got, "welcome") {
 		t.Errorf("a name leads on: %s", got)
@@ -587,6 +590,23 @@ func TestGateKilled(t *testing.T) {
 	w.want(t, "echo alive", "alive")
 	if err := w.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGateKilledUnheard: where nobody reads the link, the gate's end does not keep the sandbox from ending.
+func TestGateKilledUnheard(t *testing.T) {
+	w := newWorldNet(t, Policy{Net: NetAllow}, nil)
+	gate := w.gatePID(t)
+	unix.Kill(gate, unix.SIGKILL)
+	done := make(chan error, 1)
+	go func() { done <- w.Close() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the sandbox does not end")
 	}
 }
 

@@ -142,6 +142,11 @@ func (s *exitRun) listen() error {
 	for {
 		m, c, err := s.post.receive(maxMessage)
 		switch {
+		case err == nil && m.Kind == msgError:
+			if c != nil {
+				c.Close()
+			}
+			return errors.New(cut(m.Error, maxText))
 		case err == nil:
 			s.take(m, c)
 		case errors.Is(err, ErrLost):

@@ -53,6 +53,7 @@ const maxMessage = 64 << 10
 //	 │── reached(id) + connection | reached(id, error) ▶│
 //	 │◀──────────────────────────────────── settle(id) ─│ what was counted is to be told
 //	 │── denied(count) …, settled(id) ─────────────────▶│
+//	 │── error ────────────────────────────────────────▶│ the last: why the gate is gone, by who waited for it
 //
 // Where a connection comes from and was meant to go its socket knows. dest, beside
 // one, is believed only if that is lost.
@@ -91,6 +92,7 @@ const (
 	msgReached = "reached"
 	msgSettle  = "settle"
 	msgSettled = "settled"
+	msgError   = "error"
 )
 
 // post sends messages over a link, one at a time.
