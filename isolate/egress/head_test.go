@@ -3,6 +3,7 @@ package egress
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strings"
@@ -12,7 +13,15 @@ import (
 func TestSniffHead(t *testing.T) {
 	for text, want := range map[string]HeadKind{
 		"":     HeadMore,
-		"\x16": HeadMore, "\x16\x03": HeadTLS, "\x16\x03\x01\x00": HeadTLS, "\x15\x03\x01": HeadTLS, "\x16\x02": HeadTLS, "\x16\x10": HeadOther,
+		"\x16": HeadMore, "\x16\x03": HeadMore, "\x16\x03\x01\x00": HeadMore, "\x15\x03\x01": HeadMore, "\x16\x02": HeadMore, "\x16\x10": HeadOther,
+		"\x16\x03\x01\x02\x00": HeadMore, "\x16\x03\x01\x02\x00\x01": HeadMore, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc": HeadTLS, "\x16\x0f\xff\x02\x00\x01\xff\x00\x00": HeadTLS,
+		"\x16\x03\x01\x00\x01\x01": HeadTLS, "\x16\x03\x01\x00\x03\x01\x00": HeadMore, "\x16\x03\x01\x00\x03\x01\x00\x02": HeadTLS,
+		"\x16\x03\x01\x02\x00\x02": HeadOther, "\x16\x03\x01\x02\x00\x01\x00\x00\x25": HeadOther, "\x16\x03\x01\x02\x00\x01\x00\x00\x26": HeadTLS, "\x16\x03\x01\x48\x01\x01\x00\x01\xfc": HeadOther,
+		// What may precede a hello, and what does not.
+		"\x15\x03\x01\x00\x02\x01\x00": HeadMore, "\x15\x03\x01\x00\x02\x01\x00\x16": HeadMore, "\x15\x03\x01\x00\x02\x01\x00\x16\x03\x01\x02\x00\x01\x00\x01\xfc": HeadTLS,
+		"\x16\x03\x01\x00\x00": HeadMore, "\x16\x03\x01\x00\x00\x16\x03\x01\x02\x00\x01\x00\x01\xfc": HeadTLS, "\x14\x03\x01\x00\x01\x01\x16\x03\x01\x00\x01\x01": HeadTLS,
+		"\x15\x03\x01\x00\x02\x01\x00x": HeadOther, "\x15\x03\x01\x00\x03": HeadOther, "\x15\x03\x01\x00\x00": HeadOther, "\x14\x03\x01\x00\x02": HeadOther,
+		strings.Repeat("\x16\x03\x01\x00\x00", 1000): HeadMore, strings.Repeat("\x16\x03\x01\x00\x00", MaxHead): HeadTLS,
 		"G": HeadMore, "GET ": HeadMore, "GET / HTTP/1.1": HeadMore, "GET / HTTP/1.1\r\n": HeadHTTP, "GET / HTTP/1.1\n": HeadHTTP,
 		"\r\n\r\nGET / HTTP/1.1\r\n": HeadHTTP, " GET / HTTP/1.1\r\n": HeadHTTP, "get / http/1.1\r\n": HeadHTTP, "ODD\t/\tHTTP/1.1\r\n": HeadHTTP,
 		"PRI * HTTP/2.0\r\n": HeadHTTP, "GET / x HTTP/9\r\n": HeadHTTP, "GET /\xff HTTP/1.1\r\n": HeadHTTP,
@@ -27,13 +36,29 @@ func TestSniffHead(t *testing.T) {
 		"<13>1 \"GET / HTTP/1.1\" 200\n": HeadOther, "GET /\x01 HTTP/x\n": HeadOther, "\x01HTTP/1.1\n": HeadOther, "HTTP/1.1 200 OK\r\n": HeadOther,
 		// What is held until its line ends, and what is not.
 		"PING": HeadMore, "M-SEARCH": HeadMore, "BASELINE_CONTROL *": HeadMore, " \r\n\tGET": HeadMore, "GET\t/": HeadMore, "GET \x01\x00": HeadMore, "GET\r": HeadMore,
-		"hello": HeadOther, "Hello": HeadOther, "get / http/1.1": HeadOther, "-A": HeadOther, "G@T": HeadOther, "GET/": HeadOther, "[1]": HeadOther,
+		"hello": HeadOther, "Hello": HeadOther, "get / http/1.1": HeadOther, "-A": HeadOther, "G@T": HeadOther, "A\t": HeadOther, "AB ": HeadOther, "GET/": HeadOther, "[1]": HeadOther,
 		strings.Repeat("A", 24): HeadMore, strings.Repeat("A", 24) + " ": HeadMore, strings.Repeat("A", 25): HeadOther,
 		strings.Repeat("A", 25) + " / HTTP/1.1\r\n": HeadHTTP,
 		"GET /" + strings.Repeat("E", MaxHead):      HeadHTTP, strings.Repeat("\n", MaxHead): HeadHTTP, "EHLO example.org\r\n" + strings.Repeat("E", MaxHead): HeadOther,
 	} {
 		if got := SniffHead([]byte(text)); got != want {
 			t.Errorf("%.60q: %d, want %d", text, got, want)
+		}
+	}
+}
+
+// A message that begins with its own length, low byte first, as MongoDB's do, is
+// no TLS, whatever that is.
+func TestSniffLength(t *testing.T) {
+	for size := 38; size < 1<<16; size++ {
+		for _, request := range []uint32{0, 1, 5, 22, 255, 256, 300, 511, 70000} {
+			b := make([]byte, 40)
+			binary.LittleEndian.PutUint32(b, uint32(size))
+			binary.LittleEndian.PutUint32(b[4:], request)
+			binary.LittleEndian.PutUint32(b[12:], 2013) // OP_MSG
+			if got := SniffHead(b); got != HeadOther {
+				t.Fatalf("a message of %d bytes, request %d: %d", size, request, got)
+			}
 		}
 	}
 }
@@ -186,7 +211,7 @@ func TestCheckHeadEnds(t *testing.T) {
 	for _, piece := range []string{"a", "A", "GET ", "\r\n", "\x16\x03\x01\x00\x01\x01", "GET / HTTP/1.1\r\nHost: example.org\r\nA: b\r\n", "\x16\x03"} {
 		b := bytes.Repeat([]byte(piece), MaxHead/len(piece)+1)[:MaxHead]
 		for _, port := range []uint16{80, 443, 8080} {
-			if v, err := p.CheckHead(b, "example.org", netip.Addr{}, port); err != nil || v.OK != (port == 8080 && (piece == "a" || piece == "A")) {
+			if v, err := p.CheckHead(b, "example.org", netip.Addr{}, port); err != nil || v.OK != (port == 8080 && (piece == "a" || piece == "A" || piece == "\x16\x03")) {
 				t.Errorf("%q on %d: %+v, %v", piece, port, v, err)
 			}
 		}

@@ -11,8 +11,12 @@ import (
 // Numbers of TLS (RFC 8446, RFC 6066, RFC 9849).
 const (
 	recordChangeCipher = 20
+	recordAlert        = 21
 	recordHandshake    = 22
-	maxRecord          = 1 << 14 // bytes of plaintext in a record
+	recordHead         = 5                  // bytes: type, version, length
+	maxRecord          = 1 << 14            // bytes of plaintext in a record
+	maxCiphertext      = 1<<14 + 2048       // bytes of a record on the wire, of TLS 1.2 (RFC 5246 section 6.2.3)
+	minHello           = 2 + 32 + 1 + 2 + 1 // bytes of a ClientHello's body with nothing in its lists
 	typeClientHello    = 1
 	extServerName      = 0
 	extEncryptedHello  = 0xfe0d // ECH: the name that counts is in a second, encrypted hello

@@ -116,7 +116,8 @@ func TestRefuseHead(t *testing.T) {
 		{"cut off on 9000", "GET / HTTP/1.1\r\nHo", 9000, true, 1, "middle"},
 		{"ended in the line on 80", "GET", 80, true, 0, "middle"},
 		{"ended in the line on 9000", "GET http://two.example.org/ HTTP/1.0", 9000, true, 1, "middle"},
-		{"ended in TLS on 9000", "\x16", 9000, true, 1, "middle"},
+		{"no TLS after all on 443", "\x16\x03\x01\x02\x00\x02", 443, false, 0, "TLS"},
+		{"ended in TLS on 9000", "\x16\x03\x01\x02\x00\x01", 9000, true, 1, "middle"},
 		{"slow on 80", "GET / HTTP/1.1\r\nHo", 80, false, 0, "within"},
 		{"slow on 9000", "GET / HTTP/1.1\r\nHo", 9000, false, 1, "within"},
 		{"silent on 80", "", 80, false, 0, "within"},
@@ -154,7 +155,11 @@ func TestHeld(t *testing.T) {
 	w := newWorld(t, rules(t, "one.example.org"), func(w *world) { w.exit.Head = 400 * time.Millisecond })
 	w.host("one.example.org", "45.0.0.1")
 	w.server("45.0.0.1:9000", echo)
-	for _, text := range []string{"hello", `{"a":1}`, "\x00\x01", "\xff\xfd\x01", "SSH-2.0-x", "Secret", "PING\n", strings.Repeat("A", 25)} {
+	mongo := "\x15\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xdd\x07\x00\x00" // and so on; from its length on
+	for _, text := range []string{
+		mongo, "\x16" + mongo[1:], "JDWP-Handshake", "+", "hello world how are you",
+		"hello", `{"a":1}`, "\x00\x01", "\xff\xfd\x01", "SSH-2.0-x", "Secret", "PING\n", strings.Repeat("A", 25),
+	} {
 		began := time.Now()
 		w.say(w.dial(w.to("one.example.org", 9000)), text, text)
 		if took := time.Since(began); took > w.exit.Head/2 {

@@ -41,23 +41,70 @@ func SniffHead(b []byte) HeadKind {
 	return HeadMore
 }
 
-// sniffTLS: a TLS record that is not application data, or a hello in the form of
+// sniffTLS: records of TLS that come to a ClientHello, or a hello in the form of
 // SSL 2.0, which has no name and which some servers of TLS still take (RFC 5246
-// appendix E.2). Go's server takes any version below 0x1000 in the first record,
-// and warnings before the hello (crypto/tls, readRecordOrCCS).
+// appendix E.2). Some servers skip what may precede the hello: Go's takes warnings
+// (crypto/tls, readRecordOrCCS), OpenSSL's empty records too.
 func sniffTLS(b []byte) (HeadKind, bool) {
 	switch {
 	case b[0] >= recordChangeCipher && b[0] <= recordHandshake:
-		if len(b) == 1 {
-			return HeadMore, true
-		}
-		return HeadTLS, b[1] < 0x10
+		kind := sniffRecords(b)
+		return kind, kind != HeadOther
 	case b[0] < 0x80 || b[0] >= 0x80+maxSSL2>>8 || len(b) > 2 && b[2] != typeClientHello:
 		return HeadOther, false
 	case len(b) < 4:
 		return HeadMore, true
 	}
 	return HeadTLS, b[3] < 0x10
+}
+
+// sniffRecords finds the record that begins a ClientHello behind those that say
+// nothing. The first bytes alone do not tell: what begins with its own length, as
+// MongoDB's messages do, begins with any byte.
+func sniffRecords(b []byte) HeadKind {
+	for rest := b[:min(len(b), MaxHead)]; ; {
+		switch {
+		case len(rest) > 0 && (rest[0] < recordChangeCipher || rest[0] > recordHandshake):
+			return HeadOther
+		case len(rest) > 1 && rest[1] >= 0x10: // the version, as Go's server wants it
+			return HeadOther
+		case len(rest) < recordHead:
+			return moreTLS(b)
+		}
+		kind, size, body := rest[0], int(rest[3])<<8|int(rest[4]), rest[recordHead:]
+		switch {
+		case kind == recordChangeCipher && size != 1, kind == recordAlert && (size == 0 || size > 2), size > maxCiphertext:
+			return HeadOther
+		case kind == recordHandshake && size > 0:
+			return sniffHandshake(b, body[:min(size, len(body))], size)
+		case len(body) < size:
+			return moreTLS(b)
+		}
+		rest = body[size:]
+	}
+}
+
+// moreTLS: what may yet become a hello counts as one where no more is read.
+func moreTLS(b []byte) HeadKind {
+	if len(b) >= MaxHead {
+		return HeadTLS
+	}
+	return HeadMore
+}
+
+// sniffHandshake looks at the beginning of a handshake, which is the type of the
+// message and its length, in a record of size bytes, which may end in the middle
+// of them. b is all there is.
+func sniffHandshake(b, begin []byte, size int) HeadKind {
+	switch {
+	case len(begin) > 0 && begin[0] != typeClientHello:
+		return HeadOther
+	case len(begin) >= 4 && begin[1] == 0 && begin[2] == 0 && begin[3] < minHello:
+		return HeadOther
+	case len(begin) < min(size, 4):
+		return moreTLS(b)
+	}
+	return HeadTLS
 }
 
 // maxSSL2 is longer in bytes than any record of SSL 2.0 that a server of TLS
@@ -87,8 +134,8 @@ func beginsVersion(word []byte) bool {
 	return len(word) >= 5 && strings.EqualFold(string(word[:5]), "HTTP/")
 }
 
-// maxMethod is longer in bytes than any registered method (RFC 9110 section 16.1).
-const maxMethod = 24
+// No registered method is shorter or longer in bytes (RFC 9110 section 16.1).
+const minMethod, maxMethod = 3, 24
 
 // beginsRequest tells whether a line that has not ended may become a request with
 // a method as they all are spelled: capitals, and - or _ between them.
@@ -96,7 +143,7 @@ func beginsRequest(line []byte) bool {
 	for i, c := range line {
 		switch {
 		case i > 0 && strings.IndexByte(lineSpace, c) >= 0:
-			return true
+			return i >= minMethod
 		case i == maxMethod, (c < 'A' || c > 'Z') && (i == 0 || c != '-' && c != '_'):
 			return false
 		}
