@@ -101,13 +101,6 @@ func (s *session) publish() (out []egress.Published, err error) {
 	return out, nil
 }
 
-// resolveHost asks as the host's programs do: /etc/hosts, and the name servers of
-// /etc/resolv.conf. The final dot keeps search domains out of it.
-func resolveHost(ctx context.Context, name string) ([]netip.Addr, error) {
-	r := net.Resolver{PreferGo: true}
-	return r.LookupNetIP(ctx, "ip", name+".")
-}
-
 // ownAddresses are those of the host's interfaces, now, each with the length of
 // its network's prefix.
 func ownAddresses() ([]netip.Prefix, error) {

@@ -196,3 +196,19 @@ func TestResolveOnce(t *testing.T) {
 		t.Errorf("asked %d times", asked.Load())
 	}
 }
+
+// The host's resolver has the time that it is said to have.
+func TestLookupTime(t *testing.T) {
+	left := make(chan time.Duration, 1)
+	w := newWorld(t, rules(t, "one.example.org"), func(w *world) {
+		w.exit.Resolve = func(ctx context.Context, _ string) ([]netip.Addr, error) {
+			end, _ := ctx.Deadline()
+			left <- time.Until(end)
+			return nil, nil
+		}
+	})
+	w.wantRefused(w.to("one.example.org", 9000))
+	if got := within(t, "the question", left); got < LookupTime-time.Second || got > LookupTime {
+		t.Errorf("it has %s", got)
+	}
+}

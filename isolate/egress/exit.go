@@ -24,7 +24,7 @@ type Published struct {
 // never reads a byte of a flow.
 type Exit struct {
 	Policy *Policy
-	// Resolve gives the addresses of a name, on the host.
+	// Resolve gives the addresses of a name, on the host. It has LookupTime.
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
 	// Own gives the addresses of the host's interfaces, which are never dialled,
 	// each with the length of its network's prefix: 192.0.2.5/24.

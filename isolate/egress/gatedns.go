@@ -13,7 +13,7 @@ import (
 const (
 	maxPacket     = 4096             // of a query over UDP, in bytes
 	streamIdle    = 10 * time.Second // of a DNS connection (RFC 7766, section 6.2.3)
-	existsTimeout = lookupTimeout + time.Second
+	existsTimeout = LookupTime + time.Second
 )
 
 // asker says who asks the resolver, for Denied.

@@ -9,12 +9,15 @@ import (
 	"time"
 )
 
+// LookupTime is how long Exit.Resolve has for a name: for every name server of the
+// host's, each asked again, since the first may be one that a VPN left behind.
+const LookupTime = 15 * time.Second
+
 const (
-	lookupTimeout = 5 * time.Second
-	knownFor      = 5 * time.Second // an answer of the host's resolver
-	failedFor     = time.Second     // an error of it
-	maxResolved   = 4096            // names
-	maxAddrs      = 64              // of one name
+	knownFor    = 5 * time.Second // an answer of the host's resolver
+	failedFor   = time.Second     // an error of it
+	maxResolved = 4096            // names
+	maxAddrs    = 64              // of one name
 )
 
 // errBusy stands for one lookup more than the limit.
@@ -99,7 +102,7 @@ func (s *exitRun) lookup(name string) ([]netip.Addr, error) {
 	default:
 		return nil, errBusy
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, lookupTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, LookupTime)
 	defer cancel()
 	addrs, err := s.Resolve(ctx, name)
 	if err == nil && len(addrs) == 0 {
