@@ -19,8 +19,8 @@ type Resolver struct {
 	Exists func(ctx context.Context, name string) (v4, v6 bool, err error)
 	// Denied is called before a refusal is answered, with the name as the program
 	// wrote it (any bytes), or "" where it cannot be read. nil: nobody is told.
-	// Names of one label and addresses without a name are refused untold: programs
-	// try them on their own.
+	// Addresses without a name are refused untold, and so is all but an address that
+	// is asked about a name of one label: programs try those on their own.
 	Denied func(ctx context.Context, name string, v Verdict)
 }
 
@@ -75,7 +75,8 @@ func (r *Resolver) resolve(ctx context.Context, q dnsmessage.Question) dnsAnswer
 		return r.reverse(q.Type, a)
 	}
 	if v := r.Policy.MayResolve(name); !v.OK {
-		if _, err := NormalName(name); err != nil || strings.Contains(name, ".") {
+		_, err := NormalName(name)
+		if address := q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA; address || err != nil || strings.Contains(name, ".") {
 			r.denied(ctx, spelled, v)
 		}
 		return dnsAnswer{code: dnsmessage.RCodeNameError, ttl: ttlRefused}
