@@ -68,7 +68,7 @@ func (s *exitRun) deniedEvent(m message, dest netip.AddrPort) Event {
 	case e.Proto == "tcp" && m.Name != "":
 		own = s.Policy.MayConnect(m.Name, e.Port)
 	case e.Proto == "tcp" && !Synthetic(dest.Addr()):
-		own = s.Policy.MayReach(dest.Addr(), e.Port)
+		own = s.mayReach(dest)
 	}
 	if !own.OK {
 		v = own

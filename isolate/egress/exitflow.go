@@ -96,7 +96,7 @@ func (s *exitRun) decide(m message, dest netip.AddrPort) Verdict {
 		if Synthetic(dest.Addr()) {
 			return Verdict{Rule: "no name has this address; it is not one of the world's"}
 		}
-		return s.Policy.MayReach(dest.Addr(), dest.Port())
+		return s.mayReach(dest)
 	}
 	name, err := NormalName(m.Name)
 	switch {
@@ -108,6 +108,23 @@ func (s *exitRun) decide(m message, dest netip.AddrPort) Verdict {
 		return Verdict{Rule: "its first bytes were not looked at"}
 	}
 	return s.Policy.MayConnect(name, dest.Port())
+}
+
+// mayReach is the policy's MayReach, which knows nothing of the host: what MayDial
+// refuses for good has no mend.
+func (s *exitRun) mayReach(dest netip.AddrPort) Verdict {
+	v := s.Policy.MayReach(dest.Addr(), dest.Port())
+	if v.OK || v.Mend == "" {
+		return v
+	}
+	own, err := s.ownAddrs()
+	if err != nil {
+		return v
+	}
+	if d := s.Policy.MayDial(dest.Addr(), dest.Port(), own); !d.OK && d.Mend == "" {
+		return d
+	}
+	return v
 }
 
 // refuse tells of a denial and resets the connection; in this order, since the

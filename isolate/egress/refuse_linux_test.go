@@ -37,6 +37,7 @@ func TestRefuse(t *testing.T) {
 		{"the host by name", []string{name}, nil, "45.0.0.99", "", 22, "address of this machine", ""},
 		{"a neighbour by name", []string{name, "45.0.0.0/8"}, []string{"45.0.0.98:22"}, "45.0.0.98", "", 22, "45.0.0.98 lies in a network that this machine is on", "45.0.0.98:22"},
 		{"the host by address", []string{"45.0.0.99"}, nil, "", "45.0.0.99:22", 22, "address of this machine", ""},
+		{"the host by an address that is not listed", []string{name}, nil, "", "45.0.0.99:22", 22, "address of this machine", ""},
 		{"no name's address", []string{name}, nil, "", "198.18.77.77:22", 22, "no name has this address", ""},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
