@@ -131,6 +131,9 @@ func (r *gateRun) refusals() {
 			return
 		}
 		d := denial{proto: f.Proto, addr: f.Dest.Addr().Unmap(), port: f.Dest.Port()}
+		if Synthetic(d.addr) { // as the first packet of QUIC to an allowed name
+			d.name, _ = r.names.Lookup(d.addr)
+		}
 		r.refuse(d, f.Client, f.Dest, Verdict{Rule: "only TCP and DNS lead out of the sandbox"}, false)
 	}
 }
