@@ -33,9 +33,6 @@ func checkNet(p Policy) error {
 	if err := checkPorts("forward", p.Forward); err != nil {
 		return err
 	}
-	if slices.Contains(p.Forward, flowPort) || slices.Contains(p.Forward, dnsPort) {
-		return fmt.Errorf("cannot forward ports %d and %d: the sandbox needs them for itself", flowPort, dnsPort)
-	}
 	return checkPorts("publish", p.Publish)
 }
 
@@ -45,6 +42,9 @@ func checkPorts(verb string, ports []uint16) error {
 	}
 	if slices.Contains(ports, 0) {
 		return errors.New("cannot " + verb + " port 0: name a port of the sandbox")
+	}
+	if slices.Contains(ports, flowPort) || slices.Contains(ports, dnsPort) {
+		return fmt.Errorf("cannot %s ports %d and %d: the sandbox needs them for itself", verb, flowPort, dnsPort)
 	}
 	sorted := slices.Sorted(slices.Values(ports))
 	if len(slices.Compact(sorted)) < len(ports) {
