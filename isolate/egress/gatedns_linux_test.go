@@ -77,7 +77,7 @@ func TestGateDNS(t *testing.T) {
 			if !errors.As(err, &dns) || !dns.IsNotFound || time.Since(began) > ackWait {
 				t.Errorf("a name that is not allowed: %v after %s", err, time.Since(began))
 			}
-			if e := w.kind(KindDenied); e.Proto != "dns" || e.Name != "two.example.org" || e.Mend != "two.example.org" || e.Program.Name != network+" 127.0.0.1:53 127.0.0.1" || e.Port != 0 || e.Addr.IsValid() {
+			if e := w.kind(KindDenied); e.Proto != "dns" || e.Name != "two.example.org" || e.Mend != "two.example.org:443" || e.Program.Name != network+" 127.0.0.1:53 127.0.0.1" || e.Port != 0 || e.Addr.IsValid() {
 				t.Errorf("event %+v", e)
 			}
 		})

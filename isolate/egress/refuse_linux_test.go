@@ -274,7 +274,9 @@ func TestRefusals(t *testing.T) {
 	refusals <- Refusal{"udp", netip.MustParseAddrPort("1.2.3.4:5"), netip.MustParseAddrPort("45.0.0.1:443")}
 	refusals <- Refusal{"udp", netip.MustParseAddrPort("1.2.3.4:5"), netip.MustParseAddrPort(w.to("one.example.org", 443))}
 	close(refusals)
-	w.event("the name", func(e Event) bool { return e.Name == "one.example.org" && !e.Addr.IsValid() && e.Port == 443 && e.Proto == "udp" })
+	w.event("the name", func(e Event) bool {
+		return e.Name == "one.example.org" && !e.Addr.IsValid() && e.Port == 443 && e.Proto == "udp"
+	})
 	e := w.event("the address", func(e Event) bool { return e.Name == "" })
 	if e.Kind != KindDenied || e.Proto != "udp" || e.Addr.String() != "45.0.0.1" || e.Port != 443 || e.Program.Name != "udp 1.2.3.4:5 45.0.0.1:443" || !strings.Contains(e.Rule, "only TCP and DNS") || e.Mend != "" {
 		t.Errorf("event %+v", e)
