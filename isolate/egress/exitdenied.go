@@ -59,12 +59,16 @@ func (s *exitRun) deniedEvent(m message, dest netip.AddrPort) Event {
 	if e.Proto != "dns" {
 		e.meant(dest)
 	}
+	if m.Full {
+		return noRoom(e, v)
+	}
 	own := Verdict{OK: true} // where there is no rule
 	switch {
-	case m.Full:
 	case e.Proto == "dns" && e.Name == "": // a query that cannot be read
 	case e.Proto == "dns":
-		own = s.Policy.MayResolve(m.Name)
+		if own = s.Policy.MayResolve(m.Name); own.OK {
+			return noRoom(e, v) // no address was left
+		}
 	case e.Proto == "tcp" && m.Name != "":
 		own = s.Policy.MayConnect(m.Name, e.Port)
 	case e.Proto == "tcp" && !Synthetic(dest.Addr()):
@@ -83,6 +87,12 @@ func (e *Event) meant(dest netip.AddrPort) {
 	if !Synthetic(dest.Addr()) {
 		e.Addr = dest.Addr().Unmap()
 	}
+}
+
+// noRoom is of what the policy allows and the gate had no room for.
+func noRoom(e Event, v Verdict) Event {
+	e.Kind, e.Text = KindFailed, v.Rule
+	return e
 }
 
 // gatesVerdict takes a refusal by the gate as what the agent itself may have

@@ -99,6 +99,25 @@ func TestGateDNSPublic(t *testing.T) {
 	}
 }
 
+// What the gate has no room for is not a denial.
+func TestGateDNSFull(t *testing.T) {
+	w := newWorld(t, rules(t, "one.example.org", "two.example.org"), func(w *world) {
+		serveDNS(w)
+		w.names = NewNames(1)
+		w.gate.names = w.names
+	})
+	r := lookups("udp")
+	if _, err := r.LookupNetIP(t.Context(), "ip4", "one.example.org."); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.LookupNetIP(t.Context(), "ip4", "two.example.org."); err == nil {
+		t.Error("a second name has an address")
+	}
+	if e := w.event("the limit", func(e Event) bool { return e.Name == "two.example.org" }); e.Kind != KindFailed || !strings.Contains(e.Text, "too many names") || e.Mend != "" {
+		t.Errorf("event %+v", e)
+	}
+}
+
 // While the exit finds nothing out the refusal is given all the same.
 func TestGateDNSSlowExit(t *testing.T) {
 	hold := make(chan struct{})

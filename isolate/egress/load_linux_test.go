@@ -118,7 +118,7 @@ func TestLoadSlow(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	w.wantRefused(to)
-	w.event("the limit", func(e Event) bool { return e.Kind == KindDenied && e.Rule == "60 connections are waiting already" })
+	w.event("the limit", func(e Event) bool { return e.Kind == KindFailed && e.Text == "60 connections are waiting already" })
 }
 
 // A program that does not read stops its own flow, and no other.
