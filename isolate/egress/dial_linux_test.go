@@ -50,7 +50,7 @@ func TestDialFirst(t *testing.T) {
 // What the descriptors are enough for: flows, each being dialled or not, and
 // lookups, with room for the rest of the process.
 func TestLimitsWithin(t *testing.T) {
-	if flowFiles < 1+maxAttempts || flowFiles < 2+4 || flowFiles < 1+lookupFiles {
+	if flowFiles < 2+maxAttempts || flowFiles < 3+4 || flowFiles < 2+lookupFiles {
 		t.Errorf("a flow may need more than %d descriptors", flowFiles)
 	}
 	for files, want := range map[uint64][2]int{0: {1, 1}, 128: {1, 1}, 150: {2, 1}, 256: {12, 6}, 1024: {88, 44}, 4096: {396, 198}, 1 << 20: {1024, 256}, 1<<64 - 1: {1024, 256}} {

@@ -72,9 +72,13 @@ func (x *Exit) Settle() {
 // reset, every listener closed and, unless ctx is over, KindGate told and an
 // error given. An Exit serves one link.
 func (x *Exit) Serve(ctx context.Context, l Link) error {
-	s := &exitRun{Exit: x, post: post{link: l}, limits: x.Limits.whole().within(openFiles()), laters: map[uint64]chan message{}}
+	s := &exitRun{Exit: x, post: post{link: l}, limits: x.Limits.whole(), laters: map[uint64]chan message{}}
+	wanted := s.limits.Flows
+	s.limits = s.limits.within(openFiles())
+	s.fewFiles = s.limits.Flows < wanted
 	s.tally.tell = s.tell
 	s.flows = make(chan struct{}, s.limits.Flows)
+	s.crowd = make(chan struct{}, s.limits.Flows)
 	s.dials = make(chan struct{}, s.limits.Dials)
 	s.lookups = make(chan struct{}, s.limits.Lookups)
 	s.denials = make(chan struct{}, 32)
@@ -110,10 +114,12 @@ type exitRun struct {
 	post     post
 	calls    calls
 	limits   Limits
+	fewFiles bool // the process's descriptors limit the flows
 	tally    tally
 	resolved resolved
 
 	flows   chan struct{} // slots: open flows
+	crowd   chan struct{} // slots: flows that wait for one of those
 	dials   chan struct{} // slots: flows being dialled
 	lookups chan struct{} // slots: names being asked for
 	asks    chan struct{} // slots: questions of the gate about names

@@ -3,7 +3,6 @@ package egress
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -30,31 +29,25 @@ func (s *exitRun) open(m message, c *net.TCPConn) {
 			s.endLater(m.ID)
 		}
 	}
-	s.serve(c, finish, func() {
+	s.serve(c, m.Name, finish, func() {
 		e := s.event(m.Name, c)
 		s.out(m, e, c, heads)
 	})
 }
 
-// serve gives a connection a slot and a goroutine, or resets it. finish is
-// called when it is closed.
-func (s *exitRun) serve(c *net.TCPConn, finish, f func()) {
-	select {
-	case s.flows <- struct{}{}:
-		s.work.Go(func() {
-			defer func() { <-s.flows }()
-			stop := context.AfterFunc(s.ctx, func() { reset(c) })
-			defer stop()
-			defer finish()
-			f()
-		})
-	default:
-		e := s.event("", c)
-		e.Kind, e.Rule = KindDenied, fmt.Sprintf("%d flows are open already", cap(s.flows))
-		s.tally.add(e)
+// serve gives a connection a slot and a goroutine, or resets it. name is the host
+// that it is for, if any; finish is called when it is closed.
+func (s *exitRun) serve(c *net.TCPConn, name string, finish, f func()) {
+	s.enter(func() {
+		stop := context.AfterFunc(s.ctx, func() { reset(c) })
+		defer stop()
+		defer finish()
+		f()
+	}, func(err error) {
+		s.crowded(s.event(name, c), err)
 		reset(c)
 		finish()
-	}
+	})
 }
 
 // event begins an event about a connection of the sandbox.

@@ -8,7 +8,8 @@ import (
 // Limits bound what one task can take of the host. A field that is 0 has its
 // default.
 type Limits struct {
-	// Flows is how many flows are open at once; the next is reset. Default 1024,
+	// Flows is how many flows are open at once; as many more wait for a second, and
+	// are reset if no slot came free, which is told as KindFailed. Default 1024,
 	// and never more than a tenth of the descriptors that this process may open,
 	// less 128.
 	Flows int
@@ -55,7 +56,7 @@ const (
 	spareFiles = 128
 	// flowFiles are those of a flow: two sockets, and up to four for the pipes that
 	// splice(2) needs. While it is dialled it has one socket, and maxAttempts more
-	// or lookupFiles.
+	// or lookupFiles. One is left for a flow that waits for its slot.
 	flowFiles = 8
 	// lookupFiles are those of one name being asked for: a socket for each family
 	// of addresses, and files of /etc.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -75,8 +77,8 @@ func TestLoadAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// More flows than the limit: the newest is reset and told, and when one ends
-// there is room again.
+// More flows than the limit: the newest waits, and is reset and told by its name if
+// that is in vain.
 func TestLoadLimit(t *testing.T) {
 	w := loadWorld(t, func(w *world) { w.exit.Flows = 3 })
 	to := w.to("one.example.org", 9000)
@@ -86,13 +88,51 @@ func TestLoadLimit(t *testing.T) {
 		w.say(c, "x\n", "x\n")
 		held = append(held, c)
 	}
+	began := time.Now()
 	w.wantRefused(to)
-	w.event("the limit", func(e Event) bool { return e.Kind == KindDenied && e.Rule == "3 flows are open already" })
+	if took := time.Since(began); took < slotWait {
+		t.Errorf("refused after %s", took)
+	}
+	if e := w.kind(KindFailed); e.Text != "3 flows are open already" || e.Name != "one.example.org" || e.Port != 9000 || e.Rule != "" {
+		t.Errorf("event %+v", e)
+	}
+	next := w.dial(to)
+	time.Sleep(50 * time.Millisecond)
 	held[0].Close()
-	w.kind(KindFlow)
-	time.Sleep(10 * time.Millisecond)
-	w.say(w.dial(to), "x\n", "x\n")
+	w.say(next, "x\n", "x\n")
 	w.say(held[1], "x\n", "x\n")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.IndexFunc(w.events, func(e Event) bool { return e.Kind == KindDenied }); i >= 0 {
+		t.Errorf("event %+v", w.events[i])
+	}
+}
+
+// As many as there are slots wait; one more is reset at once.
+func TestLoadCrowd(t *testing.T) {
+	w := loadWorld(t, func(w *world) { w.exit.Flows = 1 })
+	to := w.to("one.example.org", 9000)
+	held := w.dial(to)
+	w.say(held, "x\n", "x\n")
+	waits := w.dial(to)
+	time.Sleep(50 * time.Millisecond)
+	began := time.Now()
+	w.wantRefused(to)
+	if took := time.Since(began); took > slotWait/2 {
+		t.Errorf("refused after %s", took)
+	}
+	w.wantReset(waits)
+	w.say(held, "y\n", "y\n")
+}
+
+// Where it is descriptors that are too few, that is told with what to do.
+func TestLoadFewFiles(t *testing.T) {
+	w := loadWorld(t, func(w *world) { w.exit.Flows = 1 << 22 })
+	w.dial(w.to("one.example.org", 9000)).Close()
+	w.kind(KindFlow)
+	if err := w.exit.serving.Load().fullError(); !strings.HasSuffix(err.Error(), "raise ulimit -n") {
+		t.Error(err)
+	}
 }
 
 // Clients that send nothing, or half a head, or one byte at a time, disturb

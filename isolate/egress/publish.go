@@ -15,7 +15,7 @@ const reachTimeout = 10 * time.Second
 // forward serves a connection that goes to a port of the host's loopback: the
 // one that its socket says.
 func (s *exitRun) forward(_ message, c *net.TCPConn) {
-	s.serve(c, func() {}, func() {
+	s.serve(c, "", func() {}, func() {
 		e := s.event("", c)
 		v := s.Policy.MayForward(e.Port)
 		if v.OK && !e.Addr.IsLoopback() {
@@ -75,16 +75,7 @@ func (s *exitRun) publish(p Published) {
 
 func (s *exitRun) publishOne(port uint16, c *net.TCPConn) {
 	e := Event{Proto: "tcp", Port: port, Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Rule: fmt.Sprintf("publish %d", port)}
-	select {
-	case s.flows <- struct{}{}:
-	default:
-		reset(c)
-		e.Kind, e.Text = KindFailed, fmt.Sprintf("%d flows are open already", cap(s.flows))
-		s.tally.add(e)
-		return
-	}
-	s.work.Go(func() {
-		defer func() { <-s.flows }()
+	s.enter(func() {
 		inside, err := s.askReach(port)
 		if err != nil {
 			reset(c)
@@ -96,6 +87,9 @@ func (s *exitRun) publishOne(port uint16, c *net.TCPConn) {
 		}
 		e.Addr = addrPort(inside.RemoteAddr()).Addr()
 		s.carry(e, newFlow(inside, c, s.limits.Idle), nil)
+	}, func(err error) {
+		s.crowded(e, err)
+		reset(c)
 	})
 }
 
