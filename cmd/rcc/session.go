@@ -247,7 +247,7 @@ func (s *session) makeTree(ctx context.Context) error {
 	if s.shell != nil {
 		s.tellShell(s.shell)
 		if s.shell.Look("nix") != "" {
-			s.tell([]string{"nix in this task evaluates only: it has no daemon, no store to write to and no network"})
+			s.tell([]string{"nix in this task evaluates only: it has no daemon and no store to write to"})
 		}
 	}
 	if err := s.writeShell(); err != nil {
