@@ -482,7 +482,7 @@ func TestManyFlows(t *testing.T) {
 // TestFewDescriptors: a name with many dead addresses, asked for by many, does
 // not take the descriptors from the link or from those who come next.
 func TestFewDescriptors(t *testing.T) {
-	const many, files = 40, 400
+	const many = 40
 	dead := "dead.example.org"
 	w := newWorldNet(t, Policy{Net: NetAllow}, nil)
 	x := w.exit(newOutside(t), allowing(t, worldName, dead))
@@ -511,7 +511,7 @@ func TestFewDescriptors(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	limitFiles(t, files)
+	limitFiles(t, uint64(openFiles(t)+11*many)) // the pipes of the programs included
 	events, ended := w.serveBy(t, x)
 	var work sync.WaitGroup
 	for range many {
