@@ -14,8 +14,8 @@ import (
 // memLink is one end of a Link in memory; connections are duplicated as a unix
 // socket does it.
 type memLink struct {
-	out    chan<- parcel
-	in     <-chan parcel
+	out    chan parcel
+	in     chan parcel
 	closed chan struct{}
 	once   *sync.Once
 }
@@ -48,6 +48,11 @@ func (l *memLink) Send(b []byte, c net.Conn) error {
 	select {
 	case <-l.closed:
 	case l.out <- p:
+		select {
+		case <-l.closed: // maybe just now, and nobody takes it any more
+			drain(l.out)
+		default:
+		}
 		return nil
 	}
 	if p.c != nil {
@@ -66,20 +71,28 @@ func (l *memLink) Receive() ([]byte, net.Conn, error) {
 		case <-l.closed:
 		}
 	}
+	drain(l.in)
+	return nil, nil, io.EOF
+}
+
+// drain closes the connections that nobody took.
+func drain(ch chan parcel) {
 	for {
 		select {
-		case p := <-l.in:
+		case p := <-ch:
 			if p.c != nil {
 				p.c.Close()
 			}
 		default:
-			return nil, nil, io.EOF
+			return
 		}
 	}
 }
 
 func (l *memLink) Close() error {
 	l.once.Do(func() { close(l.closed) })
+	drain(l.in)
+	drain(l.out)
 	return nil
 }
 
