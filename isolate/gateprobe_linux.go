@@ -127,7 +127,7 @@ func work() error {
 		group.Go(func() {
 			runtime.LockOSThread()
 			for n := 0; time.Now().Before(stop); n++ {
-				b := make([]byte, 1<<20)
+				b := make([]byte, 1<<16) // as a head's: with far more, a slow collector reaches gateData
 				b[n%len(b)] = 1
 				if n%50 == 0 {
 					time.Sleep(time.Millisecond)
