@@ -71,7 +71,7 @@ func (s *session) leave(sb *isolate.Sandbox) error {
 }
 
 // publish opens the host's ends of the published ports. One that was picked stays
-// the same when a task's sandbox is made anew.
+// the same when the sandbox has to be made anew before the command begins.
 func (s *session) publish() (out []egress.Published, err error) {
 	defer func() {
 		if err != nil {
